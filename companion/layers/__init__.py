@@ -1,0 +1,33 @@
+"""Attention, masks, feed-forward: the parts that every model here is made of."""
+
+from companion.layers.attention import (
+    CausalSelfAttention,
+    CrossAttention,
+    QKVProjection,
+    SelfAttention,
+    fused_attention,
+    scaled_dot_product_attention,
+)
+from companion.layers.encoder import EncoderLayer
+from companion.layers.feed_forward import PositionwiseFeedForward
+from companion.layers.masks import as_attention_mask, causal_mask, padding_mask
+from companion.layers.multi_head import MultiHeadAttention
+from companion.layers.record import AttentionMaps, RecordsAttention, record_attention
+
+__all__ = [
+    "AttentionMaps",
+    "CausalSelfAttention",
+    "CrossAttention",
+    "EncoderLayer",
+    "MultiHeadAttention",
+    "PositionwiseFeedForward",
+    "QKVProjection",
+    "RecordsAttention",
+    "SelfAttention",
+    "as_attention_mask",
+    "causal_mask",
+    "fused_attention",
+    "padding_mask",
+    "record_attention",
+    "scaled_dot_product_attention",
+]

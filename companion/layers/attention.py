@@ -1,0 +1,249 @@
+"""Attention: the formula, the fused kernel that computes the same, and single-head layers.
+
+Source: Vaswani et al. (2017), "Attention Is All You Need", section 3.2.1, equation 1.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from companion.layers.masks import as_attention_mask, causal_mask
+from companion.layers.record import RecordsAttention
+
+
+def scaled_dot_product_attention(
+    query: Float[Tensor, "*leading queries d_k"],
+    key: Float[Tensor, "*leading keys d_k"],
+    value: Float[Tensor, "*leading keys d_v"],
+    mask: Bool[Tensor, "..."] | None = None,
+    *,
+    is_causal: bool = False,
+    scale: float | None = None,
+    dropout: float = 0.0,
+) -> tuple[
+    Float[Tensor, "*leading queries d_v"], Float[Tensor, "*leading queries keys"]
+]:
+    """softmax(Q K^T / sqrt(d_k)) V, written out, with the weights that it used.
+
+    Args:
+        query, key, value: ``(length, d)``, ``(batch, length, d)`` or ``(batch, heads,
+            length, d)``.
+        mask: boolean, True = may attend; ``(queries, keys)`` or four axes that
+            broadcast to ``(batch, heads, queries, keys)``, where a missing batch or
+            head axis counts as 1.
+        is_causal: hide what comes later as well, as ``causal_mask(queries, keys)`` does.
+        scale: what the scores are multiplied by; ``1 / sqrt(d_k)`` by default.
+        dropout: the probability with which a weight is dropped before the values are
+            averaged.
+
+    Returns:
+        The output, and the weights before dropout. Rows of weights sum to 1, or are all
+        zero for a query that may attend nowhere.
+
+    Raises:
+        TypeError, ValueError: shapes that don't fit together, or a mask that breaks the
+            mask rule.
+    """
+    _check_shapes(query, key, value)
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    scores = query @ key.transpose(-2, -1) * scale  # (..., Q, K)
+    mask = _fit_mask(mask, is_causal, query, key)
+    if mask is None:
+        weights = scores.softmax(dim=-1)
+    else:
+        # The lowest finite number, not -inf: a row of -inf would turn into NaN in the
+        # softmax. Such a row comes out uniform here, and the second fill empties it, in
+        # the gradient too.
+        weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(
+            dim=-1
+        )
+        weights = weights.masked_fill(~mask, 0.0)
+    output = (
+        F.dropout(weights, dropout) @ value if dropout > 0 else weights @ value
+    )  # (..., Q, d_v)
+    return output, weights
+
+
+def fused_attention(
+    query: Float[Tensor, "*leading queries d_k"],
+    key: Float[Tensor, "*leading keys d_k"],
+    value: Float[Tensor, "*leading keys d_v"],
+    mask: Bool[Tensor, "..."] | None = None,
+    *,
+    is_causal: bool = False,
+    scale: float | None = None,
+    dropout: float = 0.0,
+) -> Float[Tensor, "*leading queries d_v"]:
+    """The same output from PyTorch's fused kernel, which never stores the weights.
+
+    Takes what `scaled_dot_product_attention` takes.
+    """
+    _check_shapes(query, key, value)
+    # The kernel knows a causal mask of its own, which needs no memory. It is aligned to
+    # the first key and ours to the last: the same only for equal lengths.
+    if is_causal and mask is None and query.shape[-2] == key.shape[-2]:
+        return F.scaled_dot_product_attention(
+            query, key, value, is_causal=True, scale=scale, dropout_p=dropout
+        )
+    mask = _fit_mask(mask, is_causal, query, key)
+    if mask is None:
+        return F.scaled_dot_product_attention(
+            query, key, value, scale=scale, dropout_p=dropout
+        )
+    # What a kernel does with a query that may attend nowhere differs between kernels.
+    # So such a query is let see everything, and its output is replaced by zero.
+    attends = mask.any(dim=-1, keepdim=True)  # (..., Q, 1)
+    output = F.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask | ~attends, scale=scale, dropout_p=dropout
+    )
+    return output.masked_fill(~attends, 0.0)
+
+
+class QKVProjection(nn.Module):
+    """Three linear maps: what a position looks for, what it offers to be found by, what it passes on.
+
+    Queries come from one sequence, keys and values from another (cross-attention) or
+    from the same (self-attention).
+
+    Args:
+        d_model: width of the sequence that asks.
+        d_k: width of queries and keys.
+        d_v: width of values.
+        d_memory: width of the sequence that is asked; ``d_model`` by default.
+        bias: whether the maps add a bias.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        d_k: int,
+        d_v: int,
+        *,
+        d_memory: int | None = None,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        d_memory = d_model if d_memory is None else d_memory
+        self.W_q = nn.Linear(d_model, d_k, bias=bias)
+        self.W_k = nn.Linear(d_memory, d_k, bias=bias)
+        self.W_v = nn.Linear(d_memory, d_v, bias=bias)
+
+    def forward(
+        self,
+        x_query: Float[Tensor, "batch queries d_model"],
+        x_key: Float[Tensor, "batch keys d_memory"] | None = None,
+        x_value: Float[Tensor, "batch keys d_memory"] | None = None,
+    ) -> tuple[
+        Float[Tensor, "batch queries d_k"],
+        Float[Tensor, "batch keys d_k"],
+        Float[Tensor, "batch keys d_v"],
+    ]:
+        """Queries, keys and values. Keys default to the queries' sequence, values to the keys'."""
+        x_key = x_query if x_key is None else x_key
+        x_value = x_key if x_value is None else x_value
+        return self.W_q(x_query), self.W_k(x_key), self.W_v(x_value)
+
+
+class CrossAttention(RecordsAttention):
+    """One head of attention from a sequence to another, its memory.
+
+    Args:
+        d_model: width of the sequence that asks.
+        d_k: width of queries and keys; ``d_model`` by default.
+        d_v: width of values and of the output; ``d_model`` by default.
+        d_memory: width of the memory; ``d_model`` by default.
+        bias: whether the projections add a bias.
+    """
+
+    is_causal = False
+
+    def __init__(
+        self,
+        d_model: int,
+        d_k: int | None = None,
+        d_v: int | None = None,
+        *,
+        d_memory: int | None = None,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.qkv = QKVProjection(
+            d_model, d_k or d_model, d_v or d_model, d_memory=d_memory, bias=bias
+        )
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch queries d_model"],
+        memory: Float[Tensor, "batch keys d_memory"],
+        mask: Bool[Tensor, "..."] | None = None,
+    ) -> tuple[Float[Tensor, "batch queries d_v"], Float[Tensor, "batch queries keys"]]:
+        """Output and weights. ``mask`` broadcasts to ``(batch, 1, queries, keys)``."""
+        Q, K, V = self.qkv(x, memory)
+        output, weights = scaled_dot_product_attention(
+            Q, K, V, mask, is_causal=self.is_causal
+        )
+        self.record(weights[:, None])  # as one head: (B, 1, Q, K)
+        return output, weights
+
+
+class SelfAttention(CrossAttention):
+    """One head of attention of a sequence to itself: its memory is the sequence."""
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch length d_model"],
+        mask: Bool[Tensor, "..."] | None = None,
+    ) -> tuple[Float[Tensor, "batch length d_v"], Float[Tensor, "batch length length"]]:
+        """Output and weights. ``mask`` broadcasts to ``(batch, 1, length, length)``."""
+        return super().forward(x, x, mask)
+
+
+class CausalSelfAttention(SelfAttention):
+    """One head of self-attention in which no position sees a later one.
+
+    A ``mask`` hides further keys, such as padding.
+    """
+
+    is_causal = True
+
+
+def _check_shapes(query: Tensor, key: Tensor, value: Tensor) -> None:
+    shapes = f"query {tuple(query.shape)}, key {tuple(key.shape)}, value {tuple(value.shape)}"
+    if not 2 <= query.ndim <= 4 or not query.ndim == key.ndim == value.ndim:
+        raise ValueError(
+            f"query, key and value must all be (length, d), (batch, length, d) or "
+            f"(batch, heads, length, d), but they are {shapes}"
+        )
+    if not query.shape[:-2] == key.shape[:-2] == value.shape[:-2]:
+        raise ValueError(
+            f"query, key and value must agree in batch and heads, but they are {shapes}"
+        )
+    if query.shape[-1] != key.shape[-1]:
+        raise ValueError(
+            f"query and key must have the same width d_k, but they are {shapes}"
+        )
+    if key.shape[-2] != value.shape[-2]:
+        raise ValueError(
+            f"key and value must have the same length, but they are {shapes}"
+        )
+
+
+def _fit_mask(
+    mask: Tensor | None, is_causal: bool, query: Tensor, key: Tensor
+) -> Tensor | None:
+    """All that hides keys, checked and combined, with as many axes as the scores."""
+    queries, keys = query.shape[-2], key.shape[-2]
+    if mask is not None:
+        batch = query.shape[0] if query.ndim > 2 else 1
+        heads = query.shape[1] if query.ndim > 3 else 1
+        mask = as_attention_mask(mask, batch, heads, queries, keys)
+        mask = {2: mask[0, 0], 3: mask[:, 0], 4: mask}[query.ndim]
+    if is_causal:
+        causal = causal_mask(queries, keys, device=query.device)
+        mask = causal if mask is None else mask & causal
+    return mask

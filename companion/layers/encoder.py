@@ -1,0 +1,65 @@
+"""A layer of the encoder: self-attention, then a feed-forward network, each with a residual and a norm.
+
+Source: Vaswani et al. (2017), section 3.1; Xiong et al. (2020), "On Layer Normalization
+in the Transformer Architecture", for the order of norm and sub-layer.
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from companion.layers.feed_forward import PositionwiseFeedForward
+from companion.layers.multi_head import MultiHeadAttention
+
+
+class EncoderLayer(nn.Module):
+    """x -> LayerNorm(x + SelfAttention(x)) -> LayerNorm(x + FFN(x)), each sub-layer with dropout.
+
+    Args:
+        d_model: width of the residual stream.
+        num_heads: number of attention heads.
+        d_ff: inner width of the feed-forward network.
+        dropout: for the attention weights, the hidden units, and each sub-layer's
+            output.
+        activation: of the feed-forward network, ``"relu"`` or ``"gelu"``.
+        norm_first: False norms after the residual sum (post-norm, the paper); True
+            norms the input of each sub-layer instead (pre-norm) and leaves the residual
+            stream alone.
+        layer_norm_eps: what layer norm adds to the variance.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        num_heads: int,
+        d_ff: int,
+        dropout: float = 0.1,
+        *,
+        activation: str = "relu",
+        norm_first: bool = False,
+        layer_norm_eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        self.self_attention = MultiHeadAttention(d_model, num_heads, dropout=dropout)
+        self.feed_forward = PositionwiseFeedForward(d_model, d_ff, dropout, activation)
+        self.norm1 = nn.LayerNorm(d_model, eps=layer_norm_eps)
+        self.norm2 = nn.LayerNorm(d_model, eps=layer_norm_eps)
+        self.dropout = nn.Dropout(dropout)
+        self.norm_first = norm_first
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch length d_model"],
+        mask: Bool[Tensor, "..."] | None = None,
+    ) -> Float[Tensor, "batch length d_model"]:
+        """``mask`` broadcasts to ``(batch, heads, length, length)``; True = may attend."""
+        if self.norm_first:
+            x = x + self._attend(self.norm1(x), mask)
+            return x + self.dropout(self.feed_forward(self.norm2(x)))
+        x = self.norm1(x + self._attend(x, mask))
+        return self.norm2(x + self.dropout(self.feed_forward(x)))
+
+    def _attend(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        output, _ = self.self_attention(x, mask=mask, need_weights=False)
+        return self.dropout(output)

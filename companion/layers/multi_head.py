@@ -1,0 +1,138 @@
+"""Multi-head attention, with as many key-value heads as query heads or fewer.
+
+Sources: Vaswani et al. (2017), section 3.2.2; Shazeer (2019), "Fast Transformer
+Decoding: One Write-Head is All You Need" (multi-query); Ainslie et al. (2023), "GQA:
+Training Generalized Multi-Query Transformer Models from Multi-Head Checkpoints"
+(grouped-query).
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from companion.layers.attention import fused_attention, scaled_dot_product_attention
+from companion.layers.record import RecordsAttention
+
+
+class MultiHeadAttention(RecordsAttention):
+    """Several heads attend in parallel, each in its own slice of width ``d_k``; ``W_o`` mixes them.
+
+    MultiHead(Q, K, V) = Concat(head_1, ..., head_h) W_o, where
+    head_i = Attention(Q W_q^i, K W_k^i, V W_v^i).
+
+    The maps of all heads are stacked in one matrix, so that ``W_q`` projects for all
+    heads at once. With fewer key-value heads than heads, each serves a group of
+    ``num_heads / num_kv_heads`` consecutive query heads.
+
+    Args:
+        d_model: width of input and output.
+        num_heads: number of query heads.
+        num_kv_heads: number of key-value heads, a divisor of ``num_heads``: by default
+            the same number (multi-head), 1 for multi-query, in between for
+            grouped-query attention.
+        d_k: width of a head; ``d_model / num_heads`` by default.
+        dropout: the probability with which an attention weight is dropped in training.
+        bias: whether the four maps add a bias.
+
+    Raises:
+        ValueError: the heads don't divide ``d_model``, the key-value heads don't divide
+            the heads, or a size or probability is out of range.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        num_heads: int,
+        num_kv_heads: int | None = None,
+        *,
+        d_k: int | None = None,
+        dropout: float = 0.0,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+        if num_heads < 1:
+            raise ValueError(f"num_heads must be at least 1, but it is {num_heads}")
+        if d_k is None and d_model % num_heads:
+            raise ValueError(
+                f"num_heads must divide d_model, but d_model is {d_model} and num_heads is "
+                f"{num_heads}; to choose the width of a head freely, pass d_k"
+            )
+        if num_kv_heads < 1 or num_heads % num_kv_heads:
+            raise ValueError(
+                f"num_kv_heads must divide num_heads, but num_heads is {num_heads} and "
+                f"num_kv_heads is {num_kv_heads}"
+            )
+        if not 0.0 <= dropout < 1.0:
+            raise ValueError(
+                f"dropout must be at least 0 and below 1, but it is {dropout}"
+            )
+        self.d_model = d_model
+        self.num_heads = num_heads
+        self.num_kv_heads = num_kv_heads
+        self.d_k = d_model // num_heads if d_k is None else d_k
+        self.dropout = dropout
+        self.W_q = nn.Linear(d_model, num_heads * self.d_k, bias=bias)
+        self.W_k = nn.Linear(d_model, num_kv_heads * self.d_k, bias=bias)
+        self.W_v = nn.Linear(d_model, num_kv_heads * self.d_k, bias=bias)
+        self.W_o = nn.Linear(num_heads * self.d_k, d_model, bias=bias)
+
+    def forward(
+        self,
+        query: Float[Tensor, "batch queries d_model"],
+        key: Float[Tensor, "batch keys d_model"] | None = None,
+        value: Float[Tensor, "batch keys d_model"] | None = None,
+        mask: Bool[Tensor, "..."] | None = None,
+        *,
+        is_causal: bool = False,
+        need_weights: bool = True,
+    ) -> tuple[
+        Float[Tensor, "batch queries d_model"],
+        Float[Tensor, "batch heads queries keys"] | None,
+    ]:
+        """Attend from ``query`` to ``key`` and average ``value``.
+
+        Args:
+            query: the sequence that asks.
+            key: the sequence that is asked; ``query`` by default (self-attention).
+            value: what is averaged; ``key`` by default.
+            mask: boolean, True = may attend, broadcasts to ``(batch, heads, queries,
+                keys)``.
+            is_causal: hide what comes later as well, as ``causal_mask(queries, keys)``
+                does.
+            need_weights: True takes the explicit formula and returns the weights before
+                dropout; False takes the fused kernel and returns None in their place.
+        """
+        key = query if key is None else key
+        value = key if value is None else value
+        Q = self._split(self.W_q(query), self.num_heads)  # (B, H, Q, d_k)
+        K = self._split(self.W_k(key), self.num_kv_heads)  # (B, H_kv, K, d_k)
+        V = self._split(self.W_v(value), self.num_kv_heads)  # (B, H_kv, K, d_k)
+        if self.num_kv_heads < self.num_heads:
+            group = self.num_heads // self.num_kv_heads
+            K = K.repeat_interleave(group, dim=1)  # (B, H, K, d_k)
+            V = V.repeat_interleave(group, dim=1)  # (B, H, K, d_k)
+
+        dropout = self.dropout if self.training else 0.0
+        weights = None
+        if need_weights or self.is_recorded:
+            heads, weights = scaled_dot_product_attention(
+                Q, K, V, mask, is_causal=is_causal, dropout=dropout
+            )
+            self.record(weights)
+        else:
+            heads = fused_attention(Q, K, V, mask, is_causal=is_causal, dropout=dropout)
+
+        joined = heads.transpose(1, 2).flatten(2)  # (B, H, Q, d_k) -> (B, Q, H * d_k)
+        return self.W_o(joined), weights if need_weights else None
+
+    def _split(self, x: Tensor, num_heads: int) -> Tensor:
+        x = x.unflatten(-1, (num_heads, self.d_k))  # (B, L, H, d_k)
+        return x.transpose(1, 2)  # (B, H, L, d_k)
+
+    def extra_repr(self) -> str:
+        return (
+            f"num_heads={self.num_heads}, num_kv_heads={self.num_kv_heads}, "
+            f"d_k={self.d_k}, dropout={self.dropout}"
+        )

@@ -1,0 +1,108 @@
+"""One small instance of every public module, for the tests that run over all of them.
+
+A module that `companion` exports and that is missing here fails `test_public_api.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import companion
+
+
+def _sequence(length: int = 5, d_model: int = 16, batch: int = 2) -> Tensor:
+    return torch.randn(batch, length, d_model)
+
+
+@dataclass(frozen=True)
+class Case:
+    """How to build a module and call it.
+
+    Attributes:
+        build: makes the module, on the CPU.
+        inputs: draws its positional arguments, on the CPU.
+        attends: whether it is an attention layer that takes ``mask=``, to which the mask
+            rule applies; its first argument holds the queries, its last the keys.
+        kwargs: further arguments of the call.
+    """
+
+    build: Callable[[], nn.Module]
+    inputs: Callable[[], tuple[Tensor, ...]]
+    attends: bool = False
+    kwargs: dict[str, Any] | None = None
+
+    def call(self, module: nn.Module, *inputs: Tensor, **more: Any) -> Any:
+        return module(*inputs, **(self.kwargs or {}), **more)
+
+
+CASES: dict[str, Case] = {
+    "QKVProjection": Case(
+        lambda: companion.QKVProjection(16, 8, 4),
+        lambda: (_sequence(), _sequence(7), _sequence(7)),
+    ),
+    "SelfAttention": Case(
+        lambda: companion.SelfAttention(16, 8, 4), lambda: (_sequence(),), attends=True
+    ),
+    "CausalSelfAttention": Case(
+        lambda: companion.CausalSelfAttention(16, 8, 4),
+        lambda: (_sequence(),),
+        attends=True,
+    ),
+    "CrossAttention": Case(
+        lambda: companion.CrossAttention(16, 8, 4, d_memory=12),
+        lambda: (_sequence(), _sequence(7, 12)),
+        attends=True,
+    ),
+    "MultiHeadAttention": Case(
+        lambda: companion.MultiHeadAttention(16, 4),
+        lambda: (_sequence(),),
+        attends=True,
+    ),
+    "MultiHeadAttention, fused": Case(
+        lambda: companion.MultiHeadAttention(16, 4),
+        lambda: (_sequence(),),
+        attends=True,
+        kwargs={"need_weights": False},
+    ),
+    "MultiHeadAttention, causal": Case(
+        lambda: companion.MultiHeadAttention(16, 4),
+        lambda: (_sequence(),),
+        attends=True,
+        kwargs={"is_causal": True},
+    ),
+    "MultiHeadAttention, causal and fused": Case(
+        lambda: companion.MultiHeadAttention(16, 4),
+        lambda: (_sequence(),),
+        attends=True,
+        kwargs={"is_causal": True, "need_weights": False},
+    ),
+    "MultiHeadAttention, grouped queries, fused": Case(
+        lambda: companion.MultiHeadAttention(16, 4, 2),
+        lambda: (_sequence(), _sequence(7)),
+        attends=True,
+        kwargs={"need_weights": False},
+    ),
+    "MultiHeadAttention, multi-query": Case(
+        lambda: companion.MultiHeadAttention(16, 4, 1),
+        lambda: (_sequence(), _sequence(7)),
+        attends=True,
+    ),
+    "PositionwiseFeedForward": Case(
+        lambda: companion.PositionwiseFeedForward(16, 32, activation="gelu"),
+        lambda: (_sequence(),),
+    ),
+    "EncoderLayer": Case(
+        lambda: companion.EncoderLayer(16, 4, 32), lambda: (_sequence(),)
+    ),
+    "EncoderLayer, pre-norm": Case(
+        lambda: companion.EncoderLayer(16, 4, 32, norm_first=True),
+        lambda: (_sequence(),),
+    ),
+}
+
+ATTENTION = {name: case for name, case in CASES.items() if case.attends}

@@ -1,0 +1,53 @@
+"""Every public module on a stand-in accelerator: nothing is left on the CPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.cases import CASES
+from tests.fake_accelerator import DEVICE, fake_accelerator, move_module, tensors
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_module_runs_and_learns_where_its_inputs_are(name: str) -> None:
+    case = CASES[name]
+    with fake_accelerator():
+        module = move_module(case.build())
+        outputs = tensors(case.call(module, *(x.to(DEVICE) for x in case.inputs())))
+        assert outputs
+        assert {t.device.type for t in outputs} == {DEVICE}
+        sum(t.sum() for t in outputs if t.requires_grad).backward()
+        gradients = [p.grad for p in module.parameters() if p.grad is not None]
+        assert gradients
+        assert {g.device.type for g in gradients} == {DEVICE}
+
+
+class MakesATensorOnTheCPU(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.ones(x.shape)
+
+
+class ForgetsToRegister(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.ones(16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale
+
+
+class MasksOnTheCPU(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.masked_fill(torch.ones(16, dtype=torch.bool), 0.0)
+
+
+@pytest.mark.parametrize(
+    "broken", [MakesATensorOnTheCPU, ForgetsToRegister, MasksOnTheCPU]
+)
+def test_the_stand_in_catches_a_misplaced_tensor(broken: type[nn.Module]) -> None:
+    with fake_accelerator():
+        module = move_module(broken())
+        with pytest.raises(RuntimeError, match="same device"):
+            module(torch.randn(2, 5, 16).to(DEVICE))
