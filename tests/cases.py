@@ -19,6 +19,10 @@ def _sequence(length: int = 5, d_model: int = 16, batch: int = 2) -> Tensor:
     return torch.randn(batch, length, d_model)
 
 
+def _tokens(length: int = 5, vocab_size: int = 11, batch: int = 2) -> Tensor:
+    return torch.randint(1, vocab_size, (batch, length))
+
+
 @dataclass(frozen=True)
 class Case:
     """How to build a module and call it.
@@ -102,6 +106,14 @@ CASES: dict[str, Case] = {
     "EncoderLayer, pre-norm": Case(
         lambda: companion.EncoderLayer(16, 4, 32, norm_first=True),
         lambda: (_sequence(),),
+    ),
+    "BERT": Case(
+        lambda: companion.BERT(11, 16, 4, 32, 2, max_seq_len=8),
+        lambda: (_tokens(),),
+    ),
+    "RecurrentTranslator": Case(
+        lambda: companion.RecurrentTranslator(11, 11, 16, attention=True),
+        lambda: (_tokens(7), _tokens()),
     ),
 }
 

@@ -13,7 +13,9 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._mode_utils import no_dispatch
 from torch.utils.backend_registration import (
     _setup_privateuseone_for_python_backend as register_backend,
 )
@@ -27,24 +29,35 @@ def _register() -> None:
 
 
 @contextmanager
-def fake_accelerator() -> Iterator[None]:
+def fake_accelerator() -> Iterator[FakeTensorMode]:
     """All tensors made inside are fakes, on the CPU until they are moved."""
     _register()
-    with FakeTensorMode():
-        yield
+    # With Python's dispatcher, a fused operation that only real devices have (a GRU's
+    # cell) falls apart into operations that fakes know.
+    with FakeTensorMode() as mode, enable_python_dispatcher():
+        yield mode
 
 
-def move_module(module: nn.Module) -> nn.Module:
+def move(x: Tensor, mode: FakeTensorMode) -> Tensor:
+    """A fake of ``x`` on the stand-in accelerator."""
+    with no_dispatch():
+        x = x.detach()
+    return mode.from_tensor(x).to(DEVICE)
+
+
+def move_module(module: nn.Module, mode: FakeTensorMode) -> nn.Module:
     """Move what ``Module.to`` would move: parameters and registered buffers, no more.
 
     (``Module.to`` itself swaps the data of a parameter in place, which fakes don't allow.)
     """
     for part in module.modules():
         for name, parameter in part.named_parameters(recurse=False):
-            part.register_parameter(name, nn.Parameter(parameter.detach().to(DEVICE)))
+            part.register_parameter(name, nn.Parameter(move(parameter, mode)))
         for name, buffer in part.named_buffers(recurse=False):
             persistent = name not in part._non_persistent_buffers_set
-            part.register_buffer(name, buffer.to(DEVICE), persistent)
+            part.register_buffer(name, move(buffer, mode), persistent)
+        if isinstance(part, nn.RNNBase):  # keeps a second list of its parameters
+            part._flat_weights = [getattr(part, n) for n in part._flat_weights_names]
     return module
 
 
