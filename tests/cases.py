@@ -96,6 +96,12 @@ CASES: dict[str, Case] = {
         lambda: (_sequence(), _sequence(7)),
         attends=True,
     ),
+    "MultiHeadAttention, with a bias, fused": Case(
+        lambda: companion.MultiHeadAttention(16, 4),
+        lambda: (_sequence(),),
+        attends=True,
+        kwargs={"need_weights": False, "bias": torch.randn(1, 4, 5, 5)},
+    ),
     "PositionwiseFeedForward": Case(
         lambda: companion.PositionwiseFeedForward(16, 32, activation="gelu"),
         lambda: (_sequence(),),
@@ -106,6 +112,10 @@ CASES: dict[str, Case] = {
     "EncoderLayer, pre-norm": Case(
         lambda: companion.EncoderLayer(16, 4, 32, norm_first=True),
         lambda: (_sequence(),),
+    ),
+    "DecoderLayer": Case(
+        lambda: companion.DecoderLayer(16, 4, 32),
+        lambda: (_sequence(), _sequence(7)),
     ),
     "BERT": Case(
         lambda: companion.BERT(11, 16, 4, 32, 2, max_seq_len=8),

@@ -8,6 +8,8 @@ from companion.layers.attention import (
     fused_attention,
     scaled_dot_product_attention,
 )
+from companion.layers.cache import KeyValueCache
+from companion.layers.decoder import DecoderLayer
 from companion.layers.encoder import EncoderLayer
 from companion.layers.feed_forward import PositionwiseFeedForward
 from companion.layers.masks import as_attention_mask, causal_mask, padding_mask
@@ -18,7 +20,9 @@ __all__ = [
     "AttentionMaps",
     "CausalSelfAttention",
     "CrossAttention",
+    "DecoderLayer",
     "EncoderLayer",
+    "KeyValueCache",
     "MultiHeadAttention",
     "PositionwiseFeedForward",
     "QKVProjection",

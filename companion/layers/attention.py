@@ -6,6 +6,7 @@ Source: Vaswani et al. (2017), "Attention Is All You Need", section 3.2.1, equat
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,7 @@ def scaled_dot_product_attention(
     value: Float[Tensor, "*leading keys d_v"],
     mask: Bool[Tensor, "..."] | None = None,
     *,
+    bias: Float[Tensor, "..."] | None = None,
     is_causal: bool = False,
     scale: float | None = None,
     dropout: float = 0.0,
@@ -36,6 +38,8 @@ def scaled_dot_product_attention(
         mask: boolean, True = may attend; ``(queries, keys)`` or four axes that
             broadcast to ``(batch, heads, queries, keys)``, where a missing batch or
             head axis counts as 1.
+        bias: added to the scaled scores, as relative positions do; broadcasts to the
+            scores.
         is_causal: hide what comes later as well, as ``causal_mask(queries, keys)`` does.
         scale: what the scores are multiplied by; ``1 / sqrt(d_k)`` by default.
         dropout: the probability with which a weight is dropped before the values are
@@ -52,6 +56,8 @@ def scaled_dot_product_attention(
     _check_shapes(query, key, value)
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     scores = query @ key.transpose(-2, -1) * scale  # (..., Q, K)
+    if bias is not None:
+        scores = scores + _fit_bias(bias, scores.shape)
     mask = _fit_mask(mask, is_causal, query, key)
     if mask is None:
         weights = scores.softmax(dim=-1)
@@ -59,14 +65,10 @@ def scaled_dot_product_attention(
         # The lowest finite number, not -inf: a row of -inf would turn into NaN in the
         # softmax. Such a row comes out uniform here, and the second fill empties it, in
         # the gradient too.
-        weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(
-            dim=-1
-        )
-        weights = weights.masked_fill(~mask, 0.0)
-    output = (
-        F.dropout(weights, dropout) @ value if dropout > 0 else weights @ value
-    )  # (..., Q, d_v)
-    return output, weights
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        weights = scores.softmax(dim=-1).masked_fill(~mask, 0.0)
+    kept = F.dropout(weights, dropout) if dropout > 0 else weights
+    return kept @ value, weights  # (..., Q, d_v), (..., Q, K)
 
 
 def fused_attention(
@@ -75,6 +77,7 @@ def fused_attention(
     value: Float[Tensor, "*leading keys d_v"],
     mask: Bool[Tensor, "..."] | None = None,
     *,
+    bias: Float[Tensor, "..."] | None = None,
     is_causal: bool = False,
     scale: float | None = None,
     dropout: float = 0.0,
@@ -86,22 +89,30 @@ def fused_attention(
     _check_shapes(query, key, value)
     # The kernel knows a causal mask of its own, which needs no memory. It is aligned to
     # the first key and ours to the last: the same only for equal lengths.
-    if is_causal and mask is None and query.shape[-2] == key.shape[-2]:
-        return F.scaled_dot_product_attention(
-            query, key, value, is_causal=True, scale=scale, dropout_p=dropout
-        )
-    mask = _fit_mask(mask, is_causal, query, key)
-    if mask is None:
-        return F.scaled_dot_product_attention(
-            query, key, value, scale=scale, dropout_p=dropout
-        )
-    # What a kernel does with a query that may attend nowhere differs between kernels.
-    # So such a query is let see everything, and its output is replaced by zero.
-    attends = mask.any(dim=-1, keepdim=True)  # (..., Q, 1)
+    alone = mask is None and bias is None and query.shape[-2] == key.shape[-2]
+    kernel_is_causal = is_causal and alone
+    mask = _fit_mask(mask, is_causal and not alone, query, key)
+    if bias is not None:
+        bias = _fit_bias(bias, (*query.shape[:-1], key.shape[-2])).to(query.dtype)
+
+    attends = None
+    extra = bias  # what the kernel adds to the scores, or the mask itself
+    if mask is not None:
+        # What a kernel does with a query that may attend nowhere differs between
+        # kernels. So such a query is let see everything, and its output is emptied.
+        attends = mask.any(dim=-1, keepdim=True)  # (..., Q, 1)
+        seen = mask | ~attends
+        extra = seen if bias is None else bias.masked_fill(~seen, -math.inf)
     output = F.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask | ~attends, scale=scale, dropout_p=dropout
+        query,
+        key,
+        value,
+        attn_mask=extra,
+        is_causal=kernel_is_causal,
+        scale=scale,
+        dropout_p=dropout,
     )
-    return output.masked_fill(~attends, 0.0)
+    return output if attends is None else output.masked_fill(~attends, 0.0)
 
 
 class QKVProjection(nn.Module):
@@ -231,6 +242,25 @@ def _check_shapes(query: Tensor, key: Tensor, value: Tensor) -> None:
         raise ValueError(
             f"key and value must have the same length, but they are {shapes}"
         )
+
+
+def _fit_bias(bias: Tensor, scores: Sequence[int]) -> Tensor:
+    """``bias``, checked to broadcast to the scores without widening them."""
+    if not bias.is_floating_point():
+        raise TypeError(
+            f"bias must be floating point, but its dtype is {bias.dtype}; "
+            "what hides keys is the mask"
+        )
+    shape = tuple(bias.shape)
+    fits = len(shape) == len(scores) and all(
+        b in (1, n) for b, n in zip(shape, scores, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"bias has shape {shape}, which does not broadcast to the scores, "
+            f"{tuple(scores)}, axis by axis"
+        )
+    return bias
 
 
 def _fit_mask(

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from companion.layers.attention import fused_attention, scaled_dot_product_attention
+from companion.layers.cache import KeyValueCache
 from companion.layers.record import RecordsAttention
 
 
@@ -85,8 +86,10 @@ class MultiHeadAttention(RecordsAttention):
         value: Float[Tensor, "batch keys d_model"] | None = None,
         mask: Bool[Tensor, "..."] | None = None,
         *,
+        bias: Float[Tensor, "..."] | None = None,
         is_causal: bool = False,
         need_weights: bool = True,
+        cache: KeyValueCache | None = None,
     ) -> tuple[
         Float[Tensor, "batch queries d_model"],
         Float[Tensor, "batch heads queries keys"] | None,
@@ -99,16 +102,22 @@ class MultiHeadAttention(RecordsAttention):
             value: what is averaged; ``key`` by default.
             mask: boolean, True = may attend, broadcasts to ``(batch, heads, queries,
                 keys)``.
+            bias: added to the scores, broadcasts to ``(batch, heads, queries, keys)``.
             is_causal: hide what comes later as well, as ``causal_mask(queries, keys)``
                 does.
             need_weights: True takes the explicit formula and returns the weights before
                 dropout; False takes the fused kernel and returns None in their place.
+            cache: keys and values of earlier calls, which ``query`` attends to as well.
+                In cross-attention they are computed once, from the first ``key``.
         """
-        key = query if key is None else key
-        value = key if value is None else value
         Q = self._split(self.W_q(query), self.num_heads)  # (B, H, Q, d_k)
-        K = self._split(self.W_k(key), self.num_kv_heads)  # (B, H_kv, K, d_k)
-        V = self._split(self.W_v(value), self.num_kv_heads)  # (B, H_kv, K, d_k)
+        key = query if key is None else key
+        if cache is None:
+            K, V = self._keys_and_values(key, value)
+        elif key is query:
+            K, V = cache.extend(self, *self._keys_and_values(key, value))
+        else:
+            K, V = cache.once(self, lambda: self._keys_and_values(key, value))
         if self.num_kv_heads < self.num_heads:
             group = self.num_heads // self.num_kv_heads
             K = K.repeat_interleave(group, dim=1)  # (B, H, K, d_k)
@@ -118,14 +127,24 @@ class MultiHeadAttention(RecordsAttention):
         weights = None
         if need_weights or self.is_recorded:
             heads, weights = scaled_dot_product_attention(
-                Q, K, V, mask, is_causal=is_causal, dropout=dropout
+                Q, K, V, mask, bias=bias, is_causal=is_causal, dropout=dropout
             )
             self.record(weights)
         else:
-            heads = fused_attention(Q, K, V, mask, is_causal=is_causal, dropout=dropout)
+            heads = fused_attention(
+                Q, K, V, mask, bias=bias, is_causal=is_causal, dropout=dropout
+            )
 
         joined = heads.transpose(1, 2).flatten(2)  # (B, H, Q, d_k) -> (B, Q, H * d_k)
         return self.W_o(joined), weights if need_weights else None
+
+    def _keys_and_values(
+        self, key: Tensor, value: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        value = key if value is None else value
+        K = self._split(self.W_k(key), self.num_kv_heads)  # (B, H_kv, K, d_k)
+        V = self._split(self.W_v(value), self.num_kv_heads)  # (B, H_kv, K, d_k)
+        return K, V
 
     def _split(self, x: Tensor, num_heads: int) -> Tensor:
         x = x.unflatten(-1, (num_heads, self.d_k))  # (B, L, H, d_k)

@@ -2,54 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import pytest
-import torch
-from torch import Tensor, nn
 
 from tests.cases import CASES
-from tests.fake_accelerator import DEVICE, fake_accelerator, move, move_module, tensors
+from tests.fake_accelerator import BROKEN
+
+
+@pytest.fixture(scope="module")
+def verdicts() -> dict[str, str]:
+    command = [sys.executable, "-m", "tests.fake_accelerator"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_module_runs_and_learns_where_its_inputs_are(name: str) -> None:
-    case = CASES[name]
-    module, inputs = case.build(), case.inputs()
-    with fake_accelerator() as mode:
-        move_module(module, mode)
-        outputs = tensors(case.call(module, *(move(x, mode) for x in inputs)))
-        assert outputs
-        assert {t.device.type for t in outputs} == {DEVICE}
-        sum(t.sum() for t in outputs if t.requires_grad).backward()
-        gradients = [p.grad for p in module.parameters() if p.grad is not None]
-        assert gradients
-        assert {g.device.type for g in gradients} == {DEVICE}
+def test_module_runs_and_learns_where_its_inputs_are(name: str, verdicts) -> None:
+    assert not verdicts[name], verdicts[name]
 
 
-class MakesATensorOnTheCPU(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x + torch.ones(x.shape)
-
-
-class ForgetsToRegister(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = torch.ones(16)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.scale
-
-
-class MasksOnTheCPU(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.masked_fill(torch.ones(16, dtype=torch.bool), 0.0)
-
-
-@pytest.mark.parametrize(
-    "broken", [MakesATensorOnTheCPU, ForgetsToRegister, MasksOnTheCPU]
-)
-def test_the_stand_in_catches_a_misplaced_tensor(broken: type[nn.Module]) -> None:
-    module, x = broken(), torch.randn(2, 5, 16)
-    with fake_accelerator() as mode:
-        move_module(module, mode)
-        with pytest.raises((RuntimeError, AssertionError), match="device|FakeTensor"):
-            module(move(x, mode))
+@pytest.mark.parametrize("name", BROKEN)
+def test_the_stand_in_catches_a_misplaced_tensor(name: str, verdicts) -> None:
+    assert "same device" in verdicts[name] or "FakeTensor" in verdicts[name]

@@ -1,0 +1,1 @@
+"""Assets (real data and real weights), corpora and tokenizers."""

