@@ -21,10 +21,12 @@ _EXPORTS = {
     "DecoderLayer": "companion.layers",
     "EncoderLayer": "companion.layers",
     "KeyValueCache": "companion.layers",
+    "LearnedPositionalEmbedding": "companion.layers",
     "MultiHeadAttention": "companion.layers",
     "PositionwiseFeedForward": "companion.layers",
     "QKVProjection": "companion.layers",
     "SelfAttention": "companion.layers",
+    "SinusoidalPositionalEncoding": "companion.layers",
     "causal_mask": "companion.layers",
     "fused_attention": "companion.layers",
     "padding_mask": "companion.layers",
@@ -33,6 +35,9 @@ _EXPORTS = {
     # models
     "BERT": "companion.models.bert",
     "RecurrentTranslator": "companion.models.recurrent",
+    "Transformer": "companion.models.transformer",
+    "TransformerDecoder": "companion.models.transformer",
+    "TransformerEncoder": "companion.models.transformer",
 }
 
 __all__ = sorted(_EXPORTS)

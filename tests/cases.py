@@ -121,6 +121,41 @@ CASES: dict[str, Case] = {
         lambda: companion.BERT(11, 16, 4, 32, 2, max_seq_len=8),
         lambda: (_tokens(),),
     ),
+    "SinusoidalPositionalEncoding": Case(
+        lambda: torch.nn.Sequential(
+            companion.SinusoidalPositionalEncoding(16), torch.nn.Linear(16, 16)
+        ),
+        lambda: (_sequence(),),
+    ),
+    "LearnedPositionalEmbedding": Case(
+        lambda: companion.LearnedPositionalEmbedding(16), lambda: (_sequence(),)
+    ),
+    "TransformerEncoder": Case(
+        lambda: companion.TransformerEncoder(11, 16, 4, 32, 2), lambda: (_tokens(),)
+    ),
+    "TransformerDecoder": Case(
+        lambda: companion.TransformerDecoder(11, 16, 4, 32, 2),
+        lambda: (_tokens(), _sequence(7)),
+    ),
+    "Transformer": Case(
+        lambda: companion.Transformer(11, 13, 16, 4, 32, 2, 2),
+        lambda: (_tokens(7), _tokens()),
+    ),
+    "Transformer, tied and pre-norm": Case(
+        lambda: companion.Transformer(
+            11,
+            11,
+            16,
+            4,
+            32,
+            2,
+            2,
+            shared_vocabulary=True,
+            tied_output=True,
+            norm_first=True,
+        ),
+        lambda: (_tokens(7), _tokens()),
+    ),
     "RecurrentTranslator": Case(
         lambda: companion.RecurrentTranslator(11, 11, 16, attention=True),
         lambda: (_tokens(7), _tokens()),

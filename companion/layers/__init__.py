@@ -14,6 +14,10 @@ from companion.layers.encoder import EncoderLayer
 from companion.layers.feed_forward import PositionwiseFeedForward
 from companion.layers.masks import as_attention_mask, causal_mask, padding_mask
 from companion.layers.multi_head import MultiHeadAttention
+from companion.layers.positions import (
+    LearnedPositionalEmbedding,
+    SinusoidalPositionalEncoding,
+)
 from companion.layers.record import AttentionMaps, RecordsAttention, record_attention
 
 __all__ = [
@@ -23,11 +27,13 @@ __all__ = [
     "DecoderLayer",
     "EncoderLayer",
     "KeyValueCache",
+    "LearnedPositionalEmbedding",
     "MultiHeadAttention",
     "PositionwiseFeedForward",
     "QKVProjection",
     "RecordsAttention",
     "SelfAttention",
+    "SinusoidalPositionalEncoding",
     "as_attention_mask",
     "causal_mask",
     "fused_attention",
