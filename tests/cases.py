@@ -122,10 +122,25 @@ CASES: dict[str, Case] = {
         lambda: (_tokens(),),
     ),
     "SinusoidalPositionalEncoding": Case(
-        lambda: torch.nn.Sequential(
-            companion.SinusoidalPositionalEncoding(16), torch.nn.Linear(16, 16)
+        lambda: companion.SinusoidalPositionalEncoding(16), lambda: (_sequence(),)
+    ),
+    "T5RelativeBias": Case(
+        lambda: companion.T5RelativeBias(4),
+        lambda: (),
+        kwargs={"queries": 3, "keys": 5},
+    ),
+    "ALiBi": Case(
+        lambda: companion.ALiBi(6), lambda: (), kwargs={"queries": 3, "keys": 5}
+    ),
+    "RotaryEmbedding": Case(
+        lambda: companion.RotaryEmbedding(8),
+        lambda: (torch.randn(2, 4, 5, 8), torch.randn(2, 2, 5, 8)),
+    ),
+    "RotaryEmbedding, halves, dynamic": Case(
+        lambda: companion.RotaryEmbedding(
+            8, layout="halves", scaling=companion.DynamicNTKScaling(2.0, 4)
         ),
-        lambda: (_sequence(),),
+        lambda: (torch.randn(2, 4, 5, 8), torch.randn(2, 2, 5, 8)),
     ),
     "LearnedPositionalEmbedding": Case(
         lambda: companion.LearnedPositionalEmbedding(16), lambda: (_sequence(),)

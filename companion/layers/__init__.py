@@ -17,27 +17,63 @@ from companion.layers.multi_head import MultiHeadAttention
 from companion.layers.positions import (
     LearnedPositionalEmbedding,
     SinusoidalPositionalEncoding,
+    inverse_frequencies,
+    shift_matrix,
+    sinusoidal_table,
 )
 from companion.layers.record import AttentionMaps, RecordsAttention, record_attention
+from companion.layers.relative import (
+    ALiBi,
+    T5RelativeBias,
+    alibi_slopes,
+    relative_positions,
+    t5_buckets,
+)
+from companion.layers.rotary import RotaryEmbedding, to_half_split, to_interleaved
+from companion.layers.rotary_scaling import (
+    DynamicNTKScaling,
+    LinearScaling,
+    Llama3Scaling,
+    NTKScaling,
+    RotaryScaling,
+    YaRNScaling,
+)
 
 __all__ = [
+    "ALiBi",
     "AttentionMaps",
     "CausalSelfAttention",
     "CrossAttention",
     "DecoderLayer",
+    "DynamicNTKScaling",
     "EncoderLayer",
     "KeyValueCache",
     "LearnedPositionalEmbedding",
+    "LinearScaling",
+    "Llama3Scaling",
     "MultiHeadAttention",
+    "NTKScaling",
     "PositionwiseFeedForward",
     "QKVProjection",
     "RecordsAttention",
+    "RotaryEmbedding",
+    "RotaryScaling",
     "SelfAttention",
     "SinusoidalPositionalEncoding",
+    "T5RelativeBias",
+    "YaRNScaling",
+    "alibi_slopes",
     "as_attention_mask",
     "causal_mask",
     "fused_attention",
+    "inverse_frequencies",
     "padding_mask",
     "record_attention",
+    "relative_positions",
     "scaled_dot_product_attention",
+    "shift_matrix",
+    "sinusoidal_table",
+    "t5_buckets",
+    "to_half_split",
+    "to_interleaved",
 ]

@@ -57,7 +57,7 @@ def scaled_dot_product_attention(
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     scores = query @ key.transpose(-2, -1) * scale  # (..., Q, K)
     if bias is not None:
-        scores = scores + _fit_bias(bias, scores.shape)
+        scores = scores + _fit_bias(bias, scores.shape).to(scores.dtype)
     mask = _fit_mask(mask, is_causal, query, key)
     if mask is None:
         weights = scores.softmax(dim=-1)

@@ -37,12 +37,13 @@ def by_hand(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> Tens
     for i in range(len(q)):
         seen = [j for j in range(len(k)) if mask[i, j]]
         scores = [
-            scale * sum(a * b for a, b in zip(q[i].tolist(), k[j].tolist()))
+            scale
+            * sum(a * b for a, b in zip(q[i].tolist(), k[j].tolist(), strict=True))
             for j in seen
         ]
         top = max(scores, default=0.0)
         powers = [math.exp(s - top) for s in scores]
-        for j, power in zip(seen, powers):
+        for j, power in zip(seen, powers, strict=True):
             for d in range(v.shape[-1]):
                 output[i, d] += power / sum(powers) * v[j, d].item()
     return output
@@ -91,6 +92,7 @@ def test_two_paths_one_answer(dtype, bound, is_causal, masked) -> None:
     for a, b in zip(
         torch.autograd.grad(explicit, inputs, probe),
         torch.autograd.grad(fused, inputs, probe),
+        strict=True,
     ):
         assert a.isfinite().all()
         assert (a - b).abs().max() <= bound * 10
@@ -185,10 +187,38 @@ def test_qkv_projection_defaults_to_self_attention() -> None:
     torch.manual_seed(0)
     project = QKVProjection(16, d_k=8, d_v=4)
     x, other = torch.randn(2, 5, 16), torch.randn(2, 7, 16)
-    for a, b in zip(project(x), project(x, x, x)):
+    for a, b in zip(project(x), project(x, x, x), strict=True):
         assert torch.equal(a, b)
     q, k, v = project(x, other)
     assert torch.equal(q, project.W_q(x))
     assert torch.equal(k, project.W_k(other))
     assert torch.equal(v, project.W_v(other))
     assert QKVProjection(16, 8, 4, bias=False).W_q.bias is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_bias_is_added_to_the_scores_in_both_paths(dtype: torch.dtype) -> None:
+    """As relative positions do; kept in float32, as a parameter is under autocast."""
+    torch.manual_seed(0)
+    q, k, v = draw(dtype=dtype)
+    bias = torch.randn(1, 3, 5, 7)
+    mask = torch.rand(5, 7) > 0.4
+    mask[1] = False
+    output, weights = scaled_dot_product_attention(q, k, v, mask, bias=bias)
+    fused = fused_attention(q, k, v, mask, bias=bias)
+    scores = q.double() @ k.double().mT / math.sqrt(8) + bias
+    expected = scores.masked_fill(~mask, -math.inf).softmax(-1).nan_to_num()
+    bound = 1e-12 if dtype == torch.float64 else 0.05
+    assert (weights - expected).abs().max() < bound
+    assert (output - expected @ v.double()).abs().max() < bound
+    assert (fused - output).abs().max() < bound
+    assert (output[:, :, 1] == 0).all() and (fused[:, :, 1] == 0).all()
+
+
+@pytest.mark.parametrize("function", [scaled_dot_product_attention, fused_attention])
+def test_a_bias_that_does_not_fit_is_refused(function) -> None:
+    q, k, v = draw()
+    with pytest.raises(TypeError, match="bias must be floating point"):
+        function(q, k, v, bias=torch.ones(2, 3, 5, 7, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"bias has shape \(5, 7\)"):
+        function(q, k, v, bias=torch.ones(5, 7))
