@@ -96,6 +96,13 @@ CASES: dict[str, Case] = {
         lambda: (_sequence(), _sequence(7)),
         attends=True,
     ),
+    "MultiHeadAttention, rotary": Case(
+        lambda: companion.MultiHeadAttention(
+            16, 4, rotary=companion.RotaryEmbedding(4)
+        ),
+        lambda: (_sequence(),),
+        attends=True,
+    ),
     "MultiHeadAttention, with a bias, fused": Case(
         lambda: companion.MultiHeadAttention(16, 4),
         lambda: (_sequence(),),

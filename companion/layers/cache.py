@@ -31,6 +31,10 @@ class KeyValueCache:
         """How many positions are kept; the next token's position."""
         return min((kept.length for kept in self._self.values()), default=0)
 
+    def length_of(self, layer: nn.Module) -> int:
+        """How many positions ``layer`` has; within a step, layers differ."""
+        return self._self[layer].length if layer in self._self else 0
+
     @property
     def num_bytes(self) -> int:
         """Memory of the kept keys and values, in bytes, without room to grow."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from companion.layers.attention import fused_attention, scaled_dot_product_attention
 from companion.layers.cache import KeyValueCache
 from companion.layers.record import RecordsAttention
+from companion.layers.rotary import RotaryEmbedding
 
 
 class MultiHeadAttention(RecordsAttention):
@@ -35,6 +36,7 @@ class MultiHeadAttention(RecordsAttention):
         d_k: width of a head; ``d_model / num_heads`` by default.
         dropout: the probability with which an attention weight is dropped in training.
         bias: whether the four maps add a bias.
+        rotary: turns queries and keys by their positions, in self-attention.
 
     Raises:
         ValueError: the heads don't divide ``d_model``, the key-value heads don't divide
@@ -50,6 +52,7 @@ class MultiHeadAttention(RecordsAttention):
         d_k: int | None = None,
         dropout: float = 0.0,
         bias: bool = True,
+        rotary: RotaryEmbedding | None = None,
     ) -> None:
         super().__init__()
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
@@ -74,6 +77,7 @@ class MultiHeadAttention(RecordsAttention):
         self.num_kv_heads = num_kv_heads
         self.d_k = d_model // num_heads if d_k is None else d_k
         self.dropout = dropout
+        self.rotary = rotary
         self.W_q = nn.Linear(d_model, num_heads * self.d_k, bias=bias)
         self.W_k = nn.Linear(d_model, num_kv_heads * self.d_k, bias=bias)
         self.W_v = nn.Linear(d_model, num_kv_heads * self.d_k, bias=bias)
@@ -110,14 +114,17 @@ class MultiHeadAttention(RecordsAttention):
             cache: keys and values of earlier calls, which ``query`` attends to as well.
                 In cross-attention they are computed once, from the first ``key``.
         """
-        Q = self._split(self.W_q(query), self.num_heads)  # (B, H, Q, d_k)
         key = query if key is None else key
-        if cache is None:
-            K, V = self._keys_and_values(key, value)
-        elif key is query:
-            K, V = cache.extend(self, *self._keys_and_values(key, value))
-        else:
+        Q = self._split(self.W_q(query), self.num_heads)  # (B, H, Q, d_k)
+        if cache is not None and key is not query:
             K, V = cache.once(self, lambda: self._keys_and_values(key, value))
+        else:
+            K, V = self._keys_and_values(key, value)  # (B, H_kv, K, d_k) each
+            if self.rotary is not None and key is query:
+                past = 0 if cache is None else cache.length_of(self)
+                Q, K = self.rotary(Q, K, offset=past)
+            if cache is not None:
+                K, V = cache.extend(self, K, V)
         if self.num_kv_heads < self.num_heads:
             group = self.num_heads // self.num_kv_heads
             K = K.repeat_interleave(group, dim=1)  # (B, H, K, d_k)

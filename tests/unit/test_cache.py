@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from companion import MultiHeadAttention
+from companion import MultiHeadAttention, RotaryEmbedding
 from companion.layers import DecoderLayer, KeyValueCache
 
 
@@ -29,6 +29,27 @@ def test_attention_step_by_step_equals_all_at_once(num_kv_heads, steps, need_wei
         outputs.append(output)
     torch.testing.assert_close(torch.cat(outputs, 1), expected, atol=1e-12, rtol=0)
     assert cache.length == 9
+
+
+@pytest.mark.parametrize("layout", ["interleaved", "halves"])
+def test_rotary_positions_go_on_where_the_cache_ends(layout):
+    rotary = RotaryEmbedding(4, layout=layout)
+    layers = [
+        MultiHeadAttention(16, 4, 2, rotary=rotary).double().eval() for _ in range(2)
+    ]
+    x = torch.randn(2, 9, 16, dtype=torch.float64)
+
+    def run(x, cache=None):
+        for layer in layers:
+            x = x + layer(x, is_causal=True, cache=cache)[0]
+        return x
+
+    cache = KeyValueCache()
+    parts = [run(part, cache) for part in x.split([4, 1, 4], dim=1)]
+    torch.testing.assert_close(torch.cat(parts, 1), run(x), atol=1e-12, rtol=0)
+    for layer in layers:  # and they do matter
+        layer.rotary = None
+    assert (torch.cat(parts, 1) - run(x)).abs().max() > 0.01
 
 
 def test_self_attention_is_known_by_its_key_also_when_it_is_named():
