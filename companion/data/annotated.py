@@ -20,16 +20,17 @@ import random
 import re
 from dataclasses import dataclass
 
+# Relation -> what its dependent is, and what its head is.
 RELATIONS = {
-    "det": "determiner and its noun",
-    "poss": "possessive and its noun",
-    "amod": "adjective and its noun",
-    "nsubj": "subject and its verb",
-    "dobj": "object and its verb",
-    "aux": "auxiliary and its verb",
-    "prep": "preposition and the word it modifies",
-    "pobj": "noun and its preposition",
-    "mark": "conjunction and the verb of its clause",
+    "det": ("determiner", "noun"),
+    "poss": ("possessive", "noun"),
+    "amod": ("adjective", "noun"),
+    "nsubj": ("subject", "verb"),
+    "dobj": ("object", "verb"),
+    "aux": ("auxiliary", "verb"),
+    "prep": ("preposition", "what it modifies"),
+    "pobj": ("noun", "preposition"),
+    "mark": ("conjunction", "verb of its clause"),
 }
 
 

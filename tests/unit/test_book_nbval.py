@@ -54,11 +54,20 @@ def write(path: Path, source: str, text: str, count: int | None = 1) -> None:
 
 def run_pytest(folder: Path, *options: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "pytest", "-p", "tests.notebooks.plugin", *options]
-    command += [f"--junitxml={folder / 'report.xml'}", "-p", "no:cacheprovider", str(folder)]
+    command += [
+        f"--junitxml={folder / 'report.xml'}",
+        "-p",
+        "no:cacheprovider",
+        str(folder),
+    ]
     path = os.pathsep.join([str(folder), str(ROOT)])
     env = {name: value for name, value in os.environ.items() if "PYTEST" not in name}
     return subprocess.run(
-        command, cwd=ROOT, env=env | {"PYTHONPATH": path}, capture_output=True, text=True
+        command,
+        cwd=ROOT,
+        env=env | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
     )
 
 
@@ -146,7 +155,9 @@ def test_gpu_run_wants_every_notebook_to_use_the_gpu(tmp_path: Path) -> None:
 
 
 def test_gpu_run_without_cuda_fails_at_once(tmp_path: Path) -> None:
-    (tmp_path / "torch.py").write_text(STUB_TORCH.replace("return True", "return False"))
+    (tmp_path / "torch.py").write_text(
+        STUB_TORCH.replace("return True", "return False")
+    )
     write(tmp_path / "good.ipynb", *NOTEBOOKS["good"])
     done = run_pytest(tmp_path, "--gpu")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR

@@ -38,7 +38,8 @@ def project() -> dict:
 
 def run_examples(test: doctest.DocTest) -> None:
     report: list[str] = []
-    failed, _ = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=report.append)
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    failed, _ = doctest.DocTestRunner(optionflags=flags).run(test, out=report.append)
     assert not failed, "".join(report)
 
 
@@ -56,7 +57,9 @@ def test_examples_of_a_module(name: str) -> None:
 
 def test_every_requirement_is_an_exact_version() -> None:
     for pin in pins():
-        assert [clause.operator for clause in pin.specifier] == ["=="], f"{pin} is not exact"
+        assert [clause.operator for clause in pin.specifier] == ["=="], (
+            f"{pin} is not exact"
+        )
 
 
 def test_the_pins_lie_in_the_ranges_of_the_project() -> None:
@@ -68,27 +71,39 @@ def test_the_pins_lie_in_the_ranges_of_the_project() -> None:
     ]:
         wanted = Requirement(line)
         if wanted.name == "companion":
-            assert wanted.extras <= set(extras), f"{line} names an extra that there is not"
+            assert wanted.extras <= set(extras), (
+                f"{line} names an extra that there is not"
+            )
             continue
-        assert canonicalize_name(wanted.name) in pinned, f"requirements.txt does not pin {line}"
+        assert canonicalize_name(wanted.name) in pinned, (
+            f"requirements.txt does not pin {line}"
+        )
         (clause,) = pinned[canonicalize_name(wanted.name)].specifier
         assert wanted.specifier.contains(clause.version), f"{clause} is not in {line}"
 
 
 def test_make_help_lists_every_target() -> None:
-    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True).stdout
+    listed = subprocess.run(
+        ["make", "help"], cwd=ROOT, capture_output=True, text=True
+    ).stdout
     for target in "book test gpu bench parity lab refresh lint clean".split():
-        assert re.search(rf"make {target} +\w", listed), f"`make help` does not list {target}"
+        assert re.search(rf"make {target} +\w", listed), (
+            f"`make help` does not list {target}"
+        )
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_a_workflow_calls_what_there_is(path: Path) -> None:
     workflow = yaml.safe_load(path.read_text())
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(
+        re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    )
     steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
     assert all(("run" in step) != ("uses" in step) for step in steps)
     for command in (step["run"] for step in steps if "run" in step):
         for target in re.findall(r"make ([a-z]+)", command):
             assert target in targets, f"{path.name} calls `make {target}`"
         if command.startswith(".ci/"):
-            assert (ROOT / command).stat().st_mode & 0o100, f"{command} cannot be executed"
+            assert (ROOT / command).stat().st_mode & 0o100, (
+                f"{command} cannot be executed"
+            )

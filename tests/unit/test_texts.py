@@ -25,7 +25,9 @@ def test_one_play():
 
 
 def test_unknown_play():
-    with pytest.raises(ValueError, match=r"play is 'hamlett'\. Did you mean 'hamlet'") as error:
+    with pytest.raises(
+        ValueError, match=r"play is 'hamlett'\. Did you mean 'hamlet'"
+    ) as error:
         texts.shakespeare("hamlett")
     assert "macbeth" in str(error.value)
 

@@ -1,0 +1,28 @@
+"""Pictures of the book: one style, the source of real objects, heatmaps, live figures."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+# Public name -> the module that holds it; loaded when first asked for.
+_EXPORTS = {
+    "HeadViewer": "companion.figures.head_viewer",
+    "attention_heatmap": "companion.figures.heatmaps",
+    "show_source": "companion.figures.source",
+    "visualize_attention_heads": "companion.figures.heatmaps",
+}
+
+__all__ = sorted(_EXPORTS)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'companion.figures' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_EXPORTS[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_EXPORTS})
