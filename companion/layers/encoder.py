@@ -9,6 +9,7 @@ from __future__ import annotations
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from companion.layers.cache import KeyValueCache
 from companion.layers.feed_forward import PositionwiseFeedForward
 from companion.layers.multi_head import MultiHeadAttention
 
@@ -27,6 +28,7 @@ class EncoderLayer(nn.Module):
             norms the input of each sub-layer instead (pre-norm) and leaves the residual
             stream alone.
         layer_norm_eps: what layer norm adds to the variance.
+        num_kv_heads: number of key-value heads, as in `MultiHeadAttention`.
     """
 
     def __init__(
@@ -39,9 +41,12 @@ class EncoderLayer(nn.Module):
         activation: str = "relu",
         norm_first: bool = False,
         layer_norm_eps: float = 1e-5,
+        num_kv_heads: int | None = None,
     ) -> None:
         super().__init__()
-        self.self_attention = MultiHeadAttention(d_model, num_heads, dropout=dropout)
+        self.self_attention = MultiHeadAttention(
+            d_model, num_heads, num_kv_heads, dropout=dropout
+        )
         self.feed_forward = PositionwiseFeedForward(d_model, d_ff, dropout, activation)
         self.norm1 = nn.LayerNorm(d_model, eps=layer_norm_eps)
         self.norm2 = nn.LayerNorm(d_model, eps=layer_norm_eps)
@@ -52,14 +57,29 @@ class EncoderLayer(nn.Module):
         self,
         x: Float[Tensor, "batch length d_model"],
         mask: Bool[Tensor, "..."] | None = None,
+        *,
+        is_causal: bool = False,
+        cache: KeyValueCache | None = None,
     ) -> Float[Tensor, "batch length d_model"]:
-        """``mask`` broadcasts to ``(batch, heads, length, length)``; True = may attend."""
+        """``mask`` broadcasts to ``(batch, heads, length, length)``; True = may attend.
+
+        With ``is_causal`` no position sees a later one, and ``cache`` may hold the keys
+        and values of the positions before ``x``: this is how `TransformerBlock` runs.
+        """
         if self.norm_first:
-            x = x + self._attend(self.norm1(x), mask)
+            x = x + self._attend(self.norm1(x), mask, is_causal, cache)
             return x + self.dropout(self.feed_forward(self.norm2(x)))
-        x = self.norm1(x + self._attend(x, mask))
+        x = self.norm1(x + self._attend(x, mask, is_causal, cache))
         return self.norm2(x + self.dropout(self.feed_forward(x)))
 
-    def _attend(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        output, _ = self.self_attention(x, mask=mask, need_weights=False)
+    def _attend(
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        is_causal: bool,
+        cache: KeyValueCache | None,
+    ) -> Tensor:
+        output, _ = self.self_attention(
+            x, mask=mask, is_causal=is_causal, need_weights=False, cache=cache
+        )
         return self.dropout(output)

@@ -220,6 +220,7 @@ class Transformer(nn.Module):
                 "a shared vocabulary has one size, but source_vocab_size is "
                 f"{source_vocab_size} and target_vocab_size is {target_vocab_size}"
             )
+        self.max_seq_len = max_seq_len
         sizes = (max_seq_len, dropout)
         options = {
             "activation": activation,

@@ -145,7 +145,7 @@ def test_accumulation_is_one_large_batch(parity_record, max_grad_norm) -> None:
         )
         history = trainer.run(num_steps=3)
         numbers = [row[key] for row in history for key in ("loss", "grad_norm")]
-        return [torch.tensor(numbers), *model.parameters()]
+        return [torch.tensor(numbers, dtype=torch.float64), *model.parameters()]
 
     small = weights_after([collate_pairs(part) for part in parts], 4)
     large = weights_after([collate_pairs(pairs)], 1)

@@ -310,15 +310,15 @@ def test_the_reference_is_safe_from_the_candidate():
 
 def test_checking_leaves_the_random_numbers_and_grad_mode_alone():
     def draws(scores, mask):
-        torch.manual_seed(5), np.random.seed(5), random.seed(5)  # noqa: NPY002
+        torch.manual_seed(5), np.random.seed(5), random.seed(5)
         torch.set_grad_enabled(False)
         return weigh(scores, mask)
 
-    torch.manual_seed(1), np.random.seed(1), random.seed(1)  # noqa: NPY002
-    states = torch.get_rng_state(), np.random.get_state()[1], random.getstate()  # noqa: NPY002
+    torch.manual_seed(1), np.random.seed(1), random.seed(1)
+    states = torch.get_rng_state(), np.random.get_state()[1], random.getstate()
     report(draws)
     assert torch.equal(states[0], torch.get_rng_state())
-    assert (states[1] == np.random.get_state()[1]).all()  # noqa: NPY002
+    assert (states[1] == np.random.get_state()[1]).all()
     assert states[2] == random.getstate()
     assert torch.is_grad_enabled()
 

@@ -71,6 +71,7 @@ def test_two_paths_one_answer(is_causal: bool, num_kv_heads: int) -> None:
     for a, b in zip(
         torch.autograd.grad(explicit.square().sum(), parameters),
         torch.autograd.grad(fused.square().sum(), parameters),
+        strict=True,
     ):
         torch.testing.assert_close(a, b, atol=1e-12, rtol=0)
 

@@ -1,0 +1,105 @@
+"""A language model: a stack of causal blocks, each position of which foretells the next token.
+
+Sources: Radford et al. (2018), section 3.1 and 4.1; Radford et al. (2019), section 2.3.
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from companion.layers import KeyValueCache, LearnedPositionalEmbedding
+from companion.layers.block import TransformerBlock
+
+
+class DecoderOnlyTransformer(nn.Module):
+    """Token and position embeddings, causal blocks, a norm, and a logit for each token.
+
+    Args:
+        vocab_size: number of distinct tokens.
+        d_model: width of the residual stream.
+        num_heads: attention heads in a block.
+        d_ff: inner width of the feed-forward networks.
+        num_layers: number of blocks.
+        max_seq_len: the longest sequence, for which there are position embeddings.
+        dropout: in training, of the embeddings and inside each block.
+        num_kv_heads: key-value heads in a block, as in `MultiHeadAttention`.
+        activation: of the feed-forward networks.
+        norm_first: pre-norm blocks and a last norm (GPT-2), or post-norm ones (GPT).
+        tied_output: whether the output projection is the token embedding once more.
+
+    Raises:
+        ValueError: sizes that `MultiHeadAttention` refuses.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        d_model: int,
+        num_heads: int,
+        d_ff: int,
+        num_layers: int,
+        max_seq_len: int = 1024,
+        dropout: float = 0.1,
+        *,
+        num_kv_heads: int | None = None,
+        activation: str = "gelu",
+        norm_first: bool = True,
+        tied_output: bool = True,
+    ) -> None:
+        super().__init__()
+        self.max_seq_len = max_seq_len
+        self.token_embedding = nn.Embedding(vocab_size, d_model)
+        self.positions = LearnedPositionalEmbedding(d_model, max_seq_len, dropout)
+        self.layers = nn.ModuleList(
+            TransformerBlock(
+                d_model,
+                num_heads,
+                d_ff,
+                dropout,
+                num_kv_heads=num_kv_heads,
+                activation=activation,
+                norm_first=norm_first,
+            )
+            for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(d_model) if norm_first else nn.Identity()
+        self.output_projection = nn.Linear(d_model, vocab_size, bias=False)
+        for parameter in self.parameters():
+            if parameter.ndim > 1:
+                nn.init.normal_(parameter, std=0.02)  # Radford et al. (2018), 4.1
+        if tied_output:
+            self.output_projection.weight = self.token_embedding.weight
+
+    def hidden_states(
+        self,
+        token_ids: Int[Tensor, "batch length"],
+        mask: Bool[Tensor, "..."] | None = None,
+        *,
+        cache: KeyValueCache | None = None,
+    ) -> Float[Tensor, "batch length d_model"]:
+        """What the last block makes of each token; takes what the model takes."""
+        x = self.token_embedding(token_ids)
+        x = self.positions(x, offset=0 if cache is None else cache.length)
+        for layer in self.layers:
+            x = layer(x, mask, cache=cache)
+        return self.norm(x)
+
+    def forward(
+        self,
+        token_ids: Int[Tensor, "batch length"],
+        mask: Bool[Tensor, "..."] | None = None,
+        *,
+        cache: KeyValueCache | None = None,
+    ) -> Float[Tensor, "batch length vocab"]:
+        """Logits of the token after each of ``token_ids``.
+
+        Args:
+            token_ids: the text so far; with a cache, only its new tokens.
+            mask: hides further tokens, such as padding; the future is always hidden.
+            cache: keys and values of earlier calls.
+
+        Raises:
+            ValueError: the text is longer than ``max_seq_len``.
+        """
+        return self.output_projection(self.hidden_states(token_ids, mask, cache=cache))
