@@ -54,6 +54,26 @@ _EXPORTS = {
     "Transformer": "companion.models.transformer",
     "TransformerDecoder": "companion.models.transformer",
     "TransformerEncoder": "companion.models.transformer",
+    # training
+    "CheckpointError": "companion.training",
+    "Checkpoints": "companion.training",
+    "CosineWithWarmup": "companion.training",
+    "PairBatch": "companion.training",
+    "TokenBatches": "companion.training",
+    "Trainer": "companion.training",
+    "TrainingError": "companion.training",
+    "TransformerLRScheduler": "companion.training",
+    "collate_pairs": "companion.training",
+    "cosine_lr": "companion.training",
+    "evaluate": "companion.training",
+    "label_smoothed_cross_entropy": "companion.training",
+    "load_checkpoint": "companion.training",
+    "load_weights": "companion.training",
+    "perplexity": "companion.training",
+    "save_checkpoint": "companion.training",
+    "train_transformer": "companion.training",
+    "transformer_lr": "companion.training",
+    "translation_loss": "companion.training",
 }
 
 __all__ = sorted(_EXPORTS)

@@ -40,7 +40,7 @@ def plot_two_lookups(
         title=title,
         xlabel="training step (128 sentences each)",
         ylabel="share of the variance that is lost",
-        ylim=(0, 1.05),
+        ylim=(-0.03, 1.05),
         xlim=(0, steps[-1]),
     )
     label_lines(ax)
@@ -207,9 +207,10 @@ def plot_pruning(
     colors = (COLORS["query"], COLORS["context"], COLORS["key"])
     for (name, runs), color in zip(curves.items(), colors, strict=True):
         spread(ax, removed, np.atleast_2d(runs), name, color, marker="o", markersize=4)
-    ax.set(title=title, xlabel="heads removed (of 72)", ylabel=ylabel)
+    ax.set(title=title, xlabel=f"heads removed (of {max(removed)})", ylabel=ylabel)
     ax.set_xticks(list(removed))
-    ax.legend(loc="upper left")
+    ax.set_ylim(bottom=0)
+    ax.legend(loc="upper right")
     plt.show()
 
 

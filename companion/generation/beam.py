@@ -87,7 +87,8 @@ def beam_search(
 
     def norm(length: Tensor) -> Tensor:
         """Of texts of this many new tokens, (B, 1)."""
-        return LENGTH_NORMS[length_norm](length.clamp(min=1)[:, None], length_penalty)
+        length = length.clamp(min=1).to(logits.dtype)[:, None]
+        return LENGTH_NORMS[length_norm](length, length_penalty)
 
     reader = Reader(model, use_cache=use_cache)
     token_ids = prompts.token_ids[:, : prompts.shortest]

@@ -3,10 +3,11 @@
 Each function takes logits of shape (batch, vocab) and returns new ones. A token that must
 not be drawn gets minus infinity, so that softmax gives it probability zero.
 
-Sources: Keskar et al. (2019), "CTRL", section 4.1 (repetition penalty); Fan et al.
-(2018), "Hierarchical Neural Story Generation", section 5.4 (top-k); Holtzman et al.
-(2020), "The Curious Case of Neural Text Degeneration", section 3.1 (top-p, or nucleus);
-Nguyen et al. (2024), "Turning Up the Heat: Min-p Sampling", section 3 (min-p).
+Sources: Keskar et al. (2019), "CTRL: A Conditional Transformer Language Model for
+Controllable Generation", section 4.1 (repetition penalty); Fan et al. (2018),
+"Hierarchical Neural Story Generation" (top-k); Holtzman et al. (2020), "The Curious Case
+of Neural Text Degeneration", section 3.1 (top-p, or nucleus); Nguyen et al. (2024),
+"Turning Up the Heat: Min-p Sampling for Creative and Coherent LLM Outputs" (min-p).
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ def penalize_repetition(
     """Make each token that ``token_ids`` holds less likely, once, however often it stands there.
 
     Its logit is divided by ``penalty`` where it is positive and multiplied where it is
-    negative: both lower it when ``penalty`` is above 1. Below 1, repetition is favored.
+    negative: both lower it when ``penalty`` is above 1. (The paper divides always, which
+    would raise a negative one.) Below 1, repetition is favored.
     """
     check_settings(repetition_penalty=penalty)
     seen = logits.gather(1, token_ids)

@@ -107,7 +107,8 @@ class Reader:
             positions shift then, so that no cache helps.
 
     Raises:
-        ValueError: ``crop`` for a model that names no ``max_seq_len``.
+        ValueError: ``crop`` for a model that names no ``max_seq_len``; or, at the first
+            reading, ``use_cache`` for a model that takes a cache and does not fill it.
     """
 
     def __init__(
@@ -140,6 +141,11 @@ class Reader:
             else:
                 logits = self.model(token_ids[:, self.length :], cache=self.cache)
         self.length = token_ids.shape[1]
+        if self.cache is not None and self.cache.length != self.length:
+            raise ValueError(
+                f"use_cache must be False, since {type(self.model).__name__} does not "
+                "keep the keys and values of what it has read"
+            )
         # In half precision, many of a large vocabulary's probabilities would be equal.
         wide = torch.promote_types(logits.dtype, torch.float32)
         return logits[:, -new:].to(wide)

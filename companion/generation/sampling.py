@@ -44,7 +44,7 @@ def generate(
         max_new_tokens: how many tokens follow each prompt at most.
         strategy: `Greedy` or `Sampling`, with its settings.
         stop_ids: tokens that end a row; the one that does is kept.
-        pad_id: what fills up rows that ended earlier.
+        pad_id: what fills up rows that ended earlier; no model gets to see it.
         use_cache: whether to keep keys and values instead of computing them anew.
         crop: where a text outgrows ``max_seq_len``, let the model see the end of it.
         generator: for `Sampling`; PyTorch's global one by default.
@@ -56,8 +56,10 @@ def generate(
     prompts = as_prompts(model, prompt_ids, max_new_tokens, crop=crop)
     stops = as_stop_ids(stop_ids, prompts.token_ids.device)
     reader = Reader(model, use_cache=use_cache, crop=crop)
-    texts = _write(reader, prompts, max_new_tokens, strategy, stops, pad_id, generator)
-    return deque(texts, maxlen=1).pop()  # the last one
+    steps = _write(reader, prompts, max_new_tokens, strategy, stops, generator)
+    token_ids, ends = deque(steps, maxlen=1).pop()  # the last one
+    positions = torch.arange(token_ids.shape[1], device=token_ids.device)
+    return token_ids.masked_fill(positions >= ends[:, None], pad_id)
 
 
 def stream(
@@ -89,8 +91,8 @@ def stream(
     prompts = as_prompts(model, prompt_ids, max_new_tokens, crop=crop)
     stops = as_stop_ids(stop_ids, prompts.token_ids.device)
     reader = Reader(model, use_cache=use_cache, crop=crop)
-    texts = _write(reader, prompts, max_new_tokens, strategy, stops, 0, generator)
-    return (int(token_ids[0, -1]) for token_ids in texts)
+    steps = _write(reader, prompts, max_new_tokens, strategy, stops, generator)
+    return (int(token_ids[0, -1]) for token_ids, _ in steps)
 
 
 def _write(
@@ -99,10 +101,12 @@ def _write(
     max_new_tokens: int,
     strategy: Strategy,
     stops: Tensor,
-    pad_id: int,
     generator: torch.Generator | None,
-) -> Iterator[Int[Tensor, "batch length"]]:
-    """The texts after each step, each one token longer than before."""
+) -> Iterator[tuple[Int[Tensor, "batch length"], Int[Tensor, " batch"]]]:
+    """The texts after each step, one token longer than before, and where each ends.
+
+    Rows that have ended are written on, since the batch has to be full, but not kept.
+    """
     token_ids = prompts.token_ids[:, : prompts.shortest]
     ends = prompts.lengths + max_new_tokens  # where each row ends
     while True:
@@ -111,10 +115,9 @@ def _write(
         chosen = strategy.choose(logits, token_ids, generator)
         given, inside = prompts.at(position)
         chosen = torch.where(inside, given, chosen)
-        chosen = torch.where(position < ends, chosen, pad_id)
         token_ids = torch.cat([token_ids, chosen[:, None]], dim=1)
         stopped = torch.isin(chosen, stops) & ~inside & (position < ends)
         ends = torch.where(stopped, position + 1, ends)
-        yield token_ids
+        yield token_ids, ends
         if bool((ends <= position + 1).all()):
             return

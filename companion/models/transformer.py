@@ -221,6 +221,7 @@ class Transformer(nn.Module):
                 f"{source_vocab_size} and target_vocab_size is {target_vocab_size}"
             )
         self.max_seq_len = max_seq_len
+        self.d_model = d_model
         sizes = (max_seq_len, dropout)
         options = {
             "activation": activation,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 # One update: step, epoch, loss, lr, grad_norm, tokens; validation_loss where measured.
-Row = dict[str, float]
+Row = dict[str, int | float]
 
 
 class TrainingError(RuntimeError):

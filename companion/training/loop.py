@@ -60,7 +60,8 @@ class Trainer:
         precision: ``"fp32"``, or ``"bf16"`` or ``"fp16"`` for mixed precision. fp16
             comes with loss scaling: an update whose gradients overflow is left out,
             and counts as no step.
-        compile: whether the model runs through ``torch.compile``.
+        compile: whether the model runs through ``torch.compile``, which takes a minute
+            or more before the first update and pays in long runs.
         validation: batches to measure the loss on.
         validation_loss: by default ``loss``.
         evaluate_every: updates between two measurements on ``validation``.

@@ -127,7 +127,7 @@ def test_no_pooler():
     ("options", "message"),
     [
         ({"num_heads": 5, "d_model": 16}, "num_heads must divide d_model"),
-        ({"activation": "gelu_new"}, "activation must be one of"),
+        ({"activation": "swish"}, "activation must be one of"),
         ({"dropout": 1.5}, "dropout"),
     ],
 )
