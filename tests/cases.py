@@ -124,6 +124,23 @@ CASES: dict[str, Case] = {
         lambda: companion.DecoderLayer(16, 4, 32),
         lambda: (_sequence(), _sequence(7)),
     ),
+    "TransformerBlock": Case(
+        lambda: companion.TransformerBlock(16, 4, 32), lambda: (_sequence(),)
+    ),
+    "TransformerBlock, grouped queries": Case(
+        lambda: companion.TransformerBlock(16, 4, 32, num_kv_heads=2),
+        lambda: (_sequence(),),
+    ),
+    "DecoderOnlyTransformer": Case(
+        lambda: companion.DecoderOnlyTransformer(11, 16, 4, 32, 2, max_seq_len=8),
+        lambda: (_tokens(),),
+    ),
+    "GivenSource": Case(
+        lambda: companion.GivenSource(
+            companion.Transformer(11, 13, 16, 4, 32, 2, 2), _tokens(7)
+        ),
+        lambda: (_tokens(),),
+    ),
     "BERT": Case(
         lambda: companion.BERT(11, 16, 4, 32, 2, max_seq_len=8),
         lambda: (_tokens(),),

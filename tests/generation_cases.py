@@ -54,7 +54,7 @@ class Table(nn.Module):
         cache: KeyValueCache | None = None,
     ) -> Tensor:
         if cache is not None:
-            kept = token_ids[:, None, :, None]  # (B, 1, L, 1); nothing needs it
+            kept = token_ids[:, None, :, None].float()  # (B, 1, L, 1); nothing needs it
             cache.extend(self, kept, kept)
         return self.logits[token_ids]
 

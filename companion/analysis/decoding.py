@@ -121,34 +121,39 @@ def new_speller(seed: int) -> Transformer:
     return model.to(device())
 
 
-def train_speller(model: Transformer, *, steps: int = 400, seed: int = 0) -> None:
-    """Teacher forcing on pairs of digits and words, 64 at a time."""
+def train_speller(
+    model: Transformer, *, steps: int = 400, seed: int = 0
+) -> list[float]:
+    """Teacher forcing on pairs of digits and words, 32 at a time; its loss at each step."""
     draw = torch.Generator().manual_seed(seed)
 
     def loss() -> Tensor:
-        pairs = number_pairs(draw_numbers(64, draw, held_out=False))
+        pairs = number_pairs(draw_numbers(32, draw, held_out=False))
         known, wanted = pairs.target_ids[:, :-1], pairs.target_ids[:, 1:]
         logits = model(pairs.source_ids, known, pairs.source_mask)
         return F.cross_entropy(
             logits.flatten(0, 1), wanted.flatten(), ignore_index=PAD_ID
         )
 
-    _train(model, loss, steps, lr=4e-3)
+    return _train(model, loss, steps, lr=4e-3)
 
 
 # A language model of letters
 
 
 def new_letter_model(*, causal: bool = True, seed: int = 0) -> DecoderOnlyTransformer:
-    """An untrained model of Shakespeare's letters that sees at most 128 of them.
+    """An untrained model of Shakespeare's letters that sees at most 64 of them.
 
     Without ``causal``, each position sees all others: the blocks are encoder layers.
     """
     seed_everything(seed)
-    sizes = {"d_model": 64, "num_heads": 4, "d_ff": 256}
+    sizes = {"d_model": 64, "num_heads": 4, "d_ff": 128, "dropout": 0.0}
     model = DecoderOnlyTransformer(
-        len(LETTERS), num_layers=2, max_seq_len=128, dropout=0.1, **sizes
+        len(LETTERS), num_layers=2, max_seq_len=64, tied_output=False, **sizes
     )
+    # Large from the start, for there is no time to let them grow.
+    nn.init.normal_(model.token_embedding.weight)
+    nn.init.normal_(model.positions.position_embeddings.weight)
     if not causal:
         for i, block in enumerate(model.layers):
             layer = EncoderLayer(**sizes, activation="gelu", norm_first=True)
@@ -164,17 +169,18 @@ def train_letter_model(
     steps: int,
     shift: int = 1,
     length: int = 64,
+    batch: int = 8,
     seed: int = 0,
 ) -> list[float]:
     """Teach the model to name the letter ``shift`` places on; its loss at each step."""
     draw = torch.Generator().manual_seed(seed)
 
     def loss() -> Tensor:
-        text = sample_snippets(ids, 32, length + 1, draw)  # (B, L + 1)
+        text = sample_snippets(ids, batch, length + 1, draw)  # (B, L + 1)
         known, wanted = text[:, :length], text[:, shift : shift + length]
         return F.cross_entropy(model(known).flatten(0, 1), wanted.flatten())
 
-    return _train(model, loss, steps, lr=4e-3)
+    return _train(model, loss, steps, lr=6e-3)
 
 
 def _train(

@@ -23,7 +23,7 @@ from tokenizers.pre_tokenizers import Sequence as Steps
 from tokenizers.trainers import BpeTrainer
 from torch import Tensor
 
-from companion.data.parallel import Pair, normalize
+from companion.data.parallel import normalize
 
 # The algorithm
 
@@ -130,7 +130,8 @@ class BPETokenizer:
         self._tokenizer = tokenizer
         self.vocab_size = tokenizer.get_vocab_size()
         self._special = {
-            i: token.content for i, token in tokenizer.get_added_tokens_decoder().items()
+            i: token.content
+            for i, token in tokenizer.get_added_tokens_decoder().items()
         }
         self._language_ids = {
             token[2:-1]: i for i, token in self._special.items() if token[:2] == "<2"
@@ -159,7 +160,9 @@ class BPETokenizer:
     def language_id(self, language: str) -> int:
         """The token that asks for a translation into ``language``."""
         if language not in self._language_ids:
-            known = ", ".join(self.languages) or "none: it was trained without languages"
+            known = (
+                ", ".join(self.languages) or "none: it was trained without languages"
+            )
             raise ValueError(f"language may be {known}, but it is {language!r}")
         return self._language_ids[language]
 
@@ -225,36 +228,20 @@ def load_bpe(path: str | Path) -> BPETokenizer:
 
     Raises:
         FileNotFoundError: there is no such file.
+        ValueError: the file is not such a tokenizer.
+    """
+    return BPETokenizer(read_tokenizer(path))
+
+
+def read_tokenizer(path: str | Path) -> tokenizers.Tokenizer:
+    """Read a JSON file of the ``tokenizers`` library.
+
+    Raises:
+        FileNotFoundError: there is no such file.
         ValueError: the file is not a tokenizer.
     """
-    text = Path(path).read_text(encoding="utf-8")
+    text = Path(path).expanduser().read_text(encoding="utf-8")
     try:
-        tokenizer = tokenizers.Tokenizer.from_str(text)
+        return tokenizers.Tokenizer.from_str(text)
     except Exception as error:  # the library raises a bare Exception
         raise ValueError(f"{path} is not a readable tokenizer: {error}") from error
-    return BPETokenizer(tokenizer)
-
-
-def encode_pairs(
-    pairs: Sequence[Pair],
-    source_tokenizer: BPETokenizer,
-    target_tokenizer: BPETokenizer | None = None,
-) -> list[tuple[list[int], list[int]]]:
-    """Source and target ids of each pair, as `companion.training.TokenBatches` takes them.
-
-    Args:
-        pairs: to encode. Where the source's tokenizer has language tokens, the source
-            begins with that of the pair's ``language``.
-        source_tokenizer: of the sources.
-        target_tokenizer: of the targets; by default the same.
-    """
-    target_tokenizer = target_tokenizer or source_tokenizer
-    return [
-        (
-            source_tokenizer.encode_source(
-                pair.source, pair.language if source_tokenizer.languages else None
-            ),
-            target_tokenizer.encode_target(pair.target),
-        )
-        for pair in pairs
-    ]

@@ -94,9 +94,7 @@ def language_texts(
     if len(set(languages)) < 2:
         raise ValueError(f"languages must be at least two, but it is {languages!r}")
     if not 0 < test_share < 1:
-        raise ValueError(
-            f"test_share must be between 0 and 1, but it is {test_share}"
-        )
+        raise ValueError(f"test_share must be between 0 and 1, but it is {test_share}")
     names = {language: emoji_names(language) for language in languages}
     spoken = defaultdict(set)  # text -> the languages in which it is a name
     for language, table in names.items():

@@ -96,15 +96,19 @@ def read_tsv(path: str | Path) -> ParallelText:
         FileNotFoundError: there is no such file.
         ValueError: no line of the file is a pair.
     """
-    columns = []
-    for line in _lines(path):
-        texts = line.split("\t") if isinstance(line, str) else [line]
-        if isinstance(line, str) and len(texts) != 2:
-            found = f"{len(texts) - 1} tabs" if len(texts) > 2 else "no tab"
-            columns.append(f"it must hold a source, one tab and a target, but has {found}")
+    rows: list[tuple[str, ...] | str] = []
+    for line, problem in _lines(path):
+        texts = tuple(line.split("\t"))
+        if problem:
+            rows.append(f"it {problem}")
+        elif len(texts) != 2:
+            rows.append(
+                f"a source, one tab and a target are needed, but it has {len(texts) - 1} "
+                "tabs"
+            )
         else:
-            columns.append(tuple(texts) if len(texts) == 2 else texts[0].reason)
-    return _collect(columns, str(path))
+            rows.append(texts)
+    return _collect(rows, str(path))
 
 
 def read_parallel(source: str | Path, target: str | Path) -> ParallelText:
@@ -115,37 +119,43 @@ def read_parallel(source: str | Path, target: str | Path) -> ParallelText:
         ValueError: the files differ in their number of lines, so that it is unknown
             what belongs together, or no two lines are a pair.
     """
-    sides = [list(_lines(path)) for path in (source, target)]
-    if len(sides[0]) != len(sides[1]):
+    sources, targets = _lines(source), _lines(target)
+    if len(sources) != len(targets):
         raise ValueError(
             f"source and target must have the same number of lines, but {source} has "
-            f"{len(sides[0]):,} and {target} has {len(sides[1]):,}"
+            f"{len(sources):,} and {target} has {len(targets):,}"
         )
-    columns = []
-    for texts in zip(*sides, strict=True):
-        broken = [text for text in texts if isinstance(text, BadLine)]
-        columns.append(broken[0].reason if broken else texts)
-    return _collect(columns, f"{source} and {target}")
+    rows: list[tuple[str, ...] | str] = []
+    for (text, problem), (translation, other) in zip(sources, targets, strict=True):
+        if problem or other:
+            rows.append(f"the source {problem}" if problem else f"the target {other}")
+        else:
+            rows.append((text, translation))
+    return _collect(rows, f"{source} and {target}")
 
 
-def _lines(path: str | Path) -> Iterable[str | BadLine]:
-    """The lines of a file, each decoded alone, so that one broken line costs only itself."""
+def _lines(path: str | Path) -> list[tuple[str, str]]:
+    """The text of each line, and what is wrong with it, if anything."""
     content = Path(path).expanduser().read_bytes().removeprefix(b"\xef\xbb\xbf")
     # Not str.splitlines: it also splits at form feeds and at Unicode's line separators,
     # after which the two files would no longer run in step.
     lines = content.split(b"\n")
-    for number, line in enumerate(lines[:-1] if not lines[-1] else lines, 1):
+    if not lines[-1]:
+        lines.pop()  # what follows the last line's end
+    found = []
+    for line in lines:  # each decoded alone, so that a broken one costs only itself
         try:
-            yield line.removesuffix(b"\r").decode("utf-8")
+            found.append((line.removesuffix(b"\r").decode("utf-8"), ""))
         except UnicodeDecodeError as error:
-            yield BadLine(number, f"it is not UTF-8 at byte {error.start + 1}")
+            found.append(("", f"is not UTF-8 at byte {error.start + 1}"))
+    return found
 
 
-def _collect(columns: Sequence[tuple[str, str] | str], where: str) -> ParallelText:
-    """Pairs and the rest: each of ``columns`` is a source and a target, or what is wrong."""
+def _collect(rows: Sequence[tuple[str, ...] | str], where: str) -> ParallelText:
+    """Pairs and the rest: each row is a source and a target, or what is wrong with it."""
     pairs: dict[tuple[str, str], Pair] = {}
     bad_lines, repeated = [], []
-    for number, texts in enumerate(columns, 1):
+    for number, texts in enumerate(rows, 1):
         if isinstance(texts, str):
             bad_lines.append(BadLine(number, texts))
             continue

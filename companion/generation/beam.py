@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -126,10 +127,8 @@ def beam_search(
         # A text that stops must be among the best K, as if it were to go on.
         counts = ends[:, :K] & is_open[:, None]
         stopped_scores = (best[:, :K] / norm(length)).masked_fill(~counts, -torch.inf)
-        stopped = finished.new_full(
-            (batch, min(K, num_candidates), finished.shape[-1]), pad_id
-        )
-        stopped[..., : candidates.shape[-1]] = candidates[:, :K]
+        room = finished.shape[-1] - candidates.shape[-1]
+        stopped = F.pad(candidates[:, :K], (0, room), value=pad_id)
         finished_scores, kept = torch.cat([finished_scores, stopped_scores], 1).topk(K)
         finished = torch.cat([finished, stopped], 1).take_along_dim(kept[..., None], 1)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -23,6 +23,7 @@ from companion.layers import KeyValueCache
 PromptIds = Int[Tensor, "batch length"] | Sequence[Sequence[int] | Tensor]
 
 
+@runtime_checkable
 class LanguageModel(Protocol):
     """``model(token_ids, cache=cache)``; with a cache, ``token_ids`` are only the new ones.
 

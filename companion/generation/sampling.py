@@ -31,7 +31,7 @@ def generate(
     use_cache: bool = True,
     crop: bool = False,
     generator: torch.Generator | None = None,
-) -> Int[Tensor, "batch length"]:
+) -> Int[Tensor, "batch longer"]:
     """Continue each prompt; a row is the prompt, what follows, then ``pad_id``.
 
     Prompts of unequal lengths share a batch, and each row is what it would be alone

@@ -8,6 +8,7 @@ from companion.layers.attention import (
     fused_attention,
     scaled_dot_product_attention,
 )
+from companion.layers.block import TransformerBlock
 from companion.layers.cache import KeyValueCache
 from companion.layers.decoder import DecoderLayer
 from companion.layers.encoder import EncoderLayer
@@ -61,6 +62,7 @@ __all__ = [
     "SelfAttention",
     "SinusoidalPositionalEncoding",
     "T5RelativeBias",
+    "TransformerBlock",
     "YaRNScaling",
     "alibi_slopes",
     "as_attention_mask",

@@ -48,7 +48,7 @@ class Encoder(torch.nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, input_ids, attention_mask, return_dict=True):
+    def forward(self, input_ids, attention_mask, **_):
         mask = attention_mask.bool()[:, None, None]
         return BaseModelOutput(self.model.encode(input_ids, mask))
 

@@ -13,7 +13,6 @@ from companion.generation import GivenSource, beam_search, generate, translate
 from tests.generation_cases import (
     PROMPTS,
     SOURCE,
-    VOCAB,
     Table,
     close,
     encoder_decoder,
@@ -44,7 +43,7 @@ def all_texts(vocab_size: int, length: int) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize(
-    ("norm", "alpha"), [("power", 0.7), ("gnmt", 0.6), ("power", 0)]
+    ("norm", "alpha"), [("power", 0.7), ("gnmt", 0.6), ("power", 0.0)]
 )
 @pytest.mark.parametrize("prompt", [[1], [3, 0, 2]])
 def test_enough_beams_find_what_exhaustive_search_finds(norm, alpha, prompt):
@@ -232,8 +231,3 @@ def test_bad_arguments(change, error, message):
     arguments = {"prompt_ids": [[1]], "max_new_tokens": 2} | change
     with pytest.raises(error, match=message):
         beam_search(language_model(), **arguments)
-
-
-def test_vocabulary_of_the_cases_is_larger_than_the_beams():
-    """Else every beam would be kept, and the tests above would say little."""
-    assert VOCAB > 4

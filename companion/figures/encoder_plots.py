@@ -1,0 +1,174 @@
+"""The plots of the chapter on the encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from jaxtyping import Float
+from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, PercentFormatter
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from companion.figures.style import COLORS, WIDTH, head_color, label_lines, spread
+
+# One color for a way to build the layer, in all plots of the chapter.
+_KINDS = {
+    "attention alone": "#d55e00",
+    "attention, FFN": "#b87c00",
+    "attention, norm": "#b0568a",
+    "no residual": "#d55e00",
+    "residual, no norm": "#b87c00",
+    "norm, no residual": "#b0568a",
+    "post-norm": COLORS["query"],
+    "pre-norm": COLORS["value"],
+}
+
+
+def plot_collapse(curves: Mapping[str, Sequence[float]]) -> None:
+    """How much of each layer's output tells positions apart, on a logarithmic axis."""
+    _, ax = plt.subplots(figsize=(WIDTH, 4.0))
+    for name, values in curves.items():
+        kept = [v for v in values if v > 1e-14]  # below is rounding
+        ax.semilogy(range(len(kept)), kept, "o-", color=_KINDS[name], label=name, ms=4)
+    ax.set(
+        title="Attention alone makes all tokens alike",
+        xlabel="layers passed",
+        ylabel="share that tells tokens apart",
+        ylim=(1e-14, 4),
+    )
+    ax.yaxis.set_minor_locator(NullLocator())
+    label_lines(ax)
+    plt.show()
+
+
+def plot_first_layer_gradient(
+    depths: Sequence[int], gradients: Mapping[str, ArrayLike]
+) -> None:
+    """Length of the first layer's gradient against depth: mean and range of the seeds."""
+    _, ax = plt.subplots(figsize=(WIDTH, 4.2))
+    for name, runs in gradients.items():
+        spread(ax, depths, runs, name, _KINDS[name], marker="o", ms=4)
+    ax.set_yscale("log")
+    ax.set(
+        title="Residuals alone explode, norms keep the gradient",
+        xlabel="depth (layers)",
+        ylabel="gradient in the first layer",
+        xticks=depths,
+    )
+    ax.yaxis.set_minor_locator(NullLocator())
+    label_lines(ax)
+    plt.show()
+
+
+def plot_gradients_by_layer(
+    post: Mapping[int, Sequence[float]], pre: Mapping[int, Sequence[float]]
+) -> None:
+    """Length of the gradient of W_2 in each layer, one line a depth, both norm orders."""
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.6), sharey=True)
+    for ax, (name, curves) in zip(
+        axes, {"post-norm": post, "pre-norm": pre}.items(), strict=True
+    ):
+        for i, (depth, values) in enumerate(curves.items()):
+            ax.plot(
+                range(1, depth + 1),
+                values,
+                "o-",
+                color=_KINDS[name],
+                alpha=(i + 1.5) / (len(curves) + 0.5),
+                label=str(depth),
+                ms=4,
+            )
+        ax.set_yscale("log")
+        ax.set_title(name, fontsize=11, fontweight="normal")
+        ax.set_xlabel("layer, from the input on")
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        label_lines(ax)
+    axes[0].set_ylabel("gradient of $W_2$")
+    _title(figure, "The deeper a pre-norm encoder, the smaller its gradients")
+    plt.show()
+
+
+def plot_warmup(
+    rates: Sequence[float],
+    stored: Mapping[str, ArrayLike],
+    measured: Mapping[str, Mapping[float, float]],
+    chance: float,
+) -> None:
+    """Final loss against the learning rate; bands for stored seeds, points for this run.
+
+    ``stored`` maps a name, such as "post-norm, no warm-up", to ``(seeds, rates)``.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3.7), sharey=True)
+    for ax, norm in zip(axes, ("post-norm", "pre-norm"), strict=True):
+        for warmup, dash in (("no warm-up", "--"), ("warm-up", "-")):
+            name = f"{norm}, {warmup}"
+            spread(ax, rates, stored[name], warmup, _KINDS[norm], ls=dash)
+            for rate, loss in measured.get(name, {}).items():
+                face = _KINDS[norm] if warmup == "warm-up" else "white"
+                ax.plot(rate, loss, "o", color=_KINDS[norm], mfc=face, ms=7)
+        ax.axhline(chance, color=COLORS["theory"], ls=":", lw=1.5)
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(FixedLocator(rates))
+        ax.xaxis.set_major_formatter(lambda r, _: f"{r:g}")
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.set_title(norm, fontsize=11, fontweight="normal")
+        ax.set_xlabel("highest learning rate")
+        ax.legend(loc="lower left")
+    axes[0].annotate("chance", (rates[0], chance), va="bottom", fontsize=10)
+    axes[0].set_ylabel("loss at the end (nats)")
+    _title(figure, "Post-norm needs the warm-up, pre-norm does not")
+    plt.show()
+
+
+def plot_accuracies(accuracies: Mapping[str, float], chance: float) -> None:
+    """One bar a model, encoders in blue, linear models in vermilion."""
+    _, ax = plt.subplots(figsize=(WIDTH, 2.9))
+    names = list(accuracies)
+    colors = [
+        COLORS["attention"] if "encoder" in name else COLORS["recurrent"]
+        for name in names
+    ]
+    bars = ax.barh(names, list(accuracies.values()), color=colors, height=0.6)
+    ax.bar_label(bars, [f"{a:.0%}" for a in accuracies.values()], padding=4)
+    ax.axvline(chance, color=COLORS["theory"], ls=":", lw=1.5)
+    ax.annotate("chance", (chance, -0.75), xytext=(4, 0), textcoords="offset points")
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    ax.set(
+        title="Reading letters in order is worth a lot",
+        xlabel="texts of the test whose language is found",
+        xlim=(0, 1),
+    )
+    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    plt.show()
+
+
+def plot_offsets(
+    offsets: Sequence[int], weights: Float[Tensor, "layers heads offsets"], title: str
+) -> None:
+    """Mean attention weight against the distance from the query, a panel a layer."""
+    figure, axes = plt.subplots(1, len(weights), figsize=(WIDTH, 3.4), sharey=True)
+    for number, (ax, heads) in enumerate(zip(axes, weights, strict=True), start=1):
+        for head, values in enumerate(heads.cpu()):
+            ax.plot(
+                offsets,
+                values,
+                "o-",
+                color=head_color(head),
+                label=f"head {head + 1}",
+                ms=4,
+            )
+        ax.axvline(0, color=COLORS["theory"], ls=":", lw=1)
+        ax.set_title(f"layer {number}", fontsize=11, fontweight="normal")
+        ax.set(xlabel="key's place minus query's place", xticks=np.arange(-6, 7, 2))
+    axes[0].set_ylabel("mean attention weight")
+    axes[0].legend(loc="upper left", fontsize=9)
+    _title(figure, title)
+    plt.show()
+
+
+def _title(figure, text: str) -> None:
+    """One title over several panels, where that of a single panel would stand."""
+    figure.suptitle(text, fontweight="bold", fontsize=12.5, x=0.01, ha="left")
