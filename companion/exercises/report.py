@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from companion.exercises.compare import Verdict, differs, kind, number
 from companion.exercises.outcome import tensors
 
-_WIDTH = 88
+_WIDTH = 80
 
 
 @dataclass(frozen=True, repr=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import chain
 
 import pytest
 
@@ -123,12 +124,12 @@ def test_normalize():
 
 def test_pairs_that_share_a_text_stay_together():
     """a-x, a-y, b-y is a chain: its ends share nothing, but the middle shares both."""
-    chain = [Pair("a", "x"), Pair("A!", "y"), Pair("b", "Y")]
+    linked = [Pair("a", "x"), Pair("A!", "y"), Pair("b", "Y")]
     others = [Pair(f"s{i}", f"t{i}") for i in range(7)]
     for seed in range(20):
-        split = split_pairs([*chain, *others], 0.3, 0.3, seed=seed)
+        split = split_pairs([*linked, *others], 0.3, 0.3, seed=seed)
         assert sorted(map(len, split)) == [3, 3, 4]
-        assert any(set(chain) <= set(part) for part in split)
+        assert any(set(linked) <= set(part) for part in split)
 
 
 def test_the_same_target_in_two_languages_is_not_the_same():
@@ -140,7 +141,7 @@ def test_split_is_complete_ordered_and_the_same_each_time():
     pairs = [Pair(f"s{i}", f"t{i}") for i in range(100)]
     split = split_pairs(pairs, 0.1, 0.2)
     assert list(map(len, split)) == [70, 10, 20]
-    assert sorted(sum(split, []), key=pairs.index) == pairs
+    assert sorted(chain(*split), key=pairs.index) == pairs
     assert all(part == sorted(part, key=pairs.index) for part in split)
     assert split_pairs(pairs, 0.1, 0.2) == split
     assert split_pairs(pairs, 0.1, 0.2, seed=1) != split
@@ -280,7 +281,7 @@ KEYS = {
 def test_split_by_concept_does_not_leak(target, seed):
     pairs = load_emoji_pairs("de", target)
     split = split_by_concept(pairs, seed=seed)
-    assert sum(map(len, split)) == len(pairs) and set(sum(split, [])) == set(pairs)
+    assert sum(map(len, split)) == len(pairs) and set(chain(*split)) == set(pairs)
     assert 0.09 * len(pairs) < len(split.test) <= 0.1 * len(pairs)
     for part in (split.validation, split.test):
         assert set(overlap(split.train, part, **KEYS).values()) <= {0}
