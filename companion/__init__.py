@@ -31,6 +31,7 @@ _EXPORTS = {
     "PositionwiseFeedForward": "companion.layers",
     "QKVProjection": "companion.layers",
     "RotaryEmbedding": "companion.layers",
+    "SSRU": "companion.layers",
     "SelfAttention": "companion.layers",
     "SinusoidalPositionalEncoding": "companion.layers",
     "T5RelativeBias": "companion.layers",
@@ -52,6 +53,7 @@ _EXPORTS = {
     # models
     "BERT": "companion.models.bert",
     "DecoderOnlyTransformer": "companion.models.decoder_only",
+    "Marian": "companion.models.marian",
     "RecurrentTranslator": "companion.models.recurrent",
     "Transformer": "companion.models.transformer",
     "TransformerDecoder": "companion.models.transformer",

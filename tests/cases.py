@@ -141,6 +141,10 @@ CASES: dict[str, Case] = {
         ),
         lambda: (_tokens(),),
     ),
+    "SSRU": Case(lambda: companion.SSRU(16), lambda: (_sequence(),)),
+    "Marian": Case(
+        lambda: companion.Marian(11, 16, 4, 32, 2, 2), lambda: (_tokens(7), _tokens())
+    ),
     "BERT": Case(
         lambda: companion.BERT(11, 16, 4, 32, 2, max_seq_len=8),
         lambda: (_tokens(),),

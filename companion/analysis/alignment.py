@@ -1,7 +1,8 @@
-"""Which word of the source stands behind which word of the target: cross-attention, by words.
+"""Which word of the source stands behind which of the target: cross-attention by words.
 
 Attention is between tokens, and tokens are pieces of words. Here the pieces are put
-together again: what a word's pieces receive is added up, and what they give is averaged.
+together again: what a source word's pieces receive is added up, and over a target
+word's pieces the average is taken.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ def word_alignment(
     source_tokens: Sequence[str],
     target_tokens: Sequence[str],
 ) -> tuple[Float[Tensor, "target_words source_words"], list[str], list[str]]:
-    """The weights between words, and the words: rows are the target's, and still sum to 1.
+    """The weights between words, and the words of the rows and of the columns.
+
+    Rows are the target's, and still sum to 1.
 
     Args:
         weights: of one head of cross-attention, or an average; row ``i`` is the query

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
 from companion.data.languages import LANGUAGES, LabelledText
-from companion.layers import padding_mask
+from companion.layers import padding_mask, record_attention
 from companion.models.transformer import TransformerEncoder
 from companion.runtime import device, seed_everything
 
@@ -173,6 +173,54 @@ def accuracy(
     """The share of texts whose language gets the highest score."""
     found = predict(model, letters, [item.text for item in texts]).argmax(dim=-1)
     return (found == labels(texts).cpu()).float().mean().item()
+
+
+@torch.no_grad()
+def attention_by_offset(
+    model: LanguageClassifier,
+    letters: Letters,
+    texts: Sequence[str],
+    offsets: Sequence[int],
+) -> Float[Tensor, "layers heads offsets"]:
+    """The mean weight of a key by its place relative to the query.
+
+    The mean is over all pairs of letters of a text that are so far apart: an offset of -1
+    is the letter before.
+    """
+    ids = letters.encode(texts)
+    model.eval()
+    with record_attention(model) as maps:
+        model(ids)
+    weights = maps.stack()  # (layers, B, H, L, L)
+    real = ids != PAD_ID
+    pairs = real[:, :, None] & real[:, None, :]  # (B, L, L)
+    means = []
+    for offset in offsets:
+        there = pairs.diagonal(offset, dim1=-2, dim2=-1)[:, None]  # (B, 1, pairs)
+        along = weights.diagonal(offset, dim1=-2, dim2=-1) * there
+        means.append(along.sum(dim=(1, 3)) / there.sum())
+    return torch.stack(means, dim=-1)
+
+
+@torch.no_grad()
+def attention_by_letter(
+    model: LanguageClassifier, letters: Letters, texts: Sequence[str]
+) -> Float[Tensor, "layers heads letters"]:
+    """How many times its fair share a letter gets as a key, mean over where it stands.
+
+    The fair share of a key in a text of ``n`` letters is ``1 / n``. Letters that the texts
+    don't hold get 0.
+    """
+    ids = letters.encode(texts)
+    model.eval()
+    with record_attention(model) as maps:
+        model(ids)
+    real = ids != PAD_ID  # (B, L)
+    queries = real[:, None, :, None]
+    received = (maps.stack() * queries).sum(dim=-2)  # (layers, B, H, keys)
+    kind = F.one_hot(ids, len(letters)) * real[..., None]  # (B, keys, letters)
+    total = torch.einsum("nbhk,bkv->nhv", received, kind.to(received.dtype))
+    return total / kind.sum(dim=(0, 1)).clamp(min=1)
 
 
 def ngram_accuracy(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import tokenizers
@@ -55,7 +56,7 @@ def learn_merges(text: str, num_merges: int) -> list[Merge]:
     while len(merges) < num_merges:
         counts: Counter[Merge] = Counter()
         for word, frequency in words.items():
-            for pair in zip(word, word[1:]):
+            for pair in pairwise(word):
                 counts[pair] += frequency
         if not counts:
             break
@@ -67,7 +68,7 @@ def learn_merges(text: str, num_merges: int) -> list[Merge]:
 
 
 def apply_merges(text: str, merges: Sequence[Merge]) -> list[str]:
-    """Split ``text`` into symbols by doing the merges in the order in which they were found."""
+    """Split ``text`` into symbols: each merge, in the order of their finding."""
     symbols: list[str] = []
     for word in text.split():
         parts = tuple(WORD_START + word)
@@ -78,7 +79,7 @@ def apply_merges(text: str, merges: Sequence[Merge]) -> list[str]:
 
 
 def merge_pair(word: tuple[str, ...], pair: Merge) -> tuple[str, ...]:
-    """``word`` with each occurrence of ``pair``, from left to right, made one symbol."""
+    """``word`` with each ``pair``, from left to right, made one symbol."""
     merged: list[str] = []
     i = 0
     while i < len(word):
@@ -99,8 +100,8 @@ SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")
 class BPETokenizer:
     """Text to token ids and back, for translation.
 
-    A source ends with ``</s>``. A target begins with ``<s>`` and ends with ``</s>``. When
-    there are several target languages, the source begins with a token such as
+    A source ends with ``</s>``. A target begins with ``<s>`` and ends with ``</s>``.
+    When there are several target languages, the source begins with a token such as
     ``<2en>`` that says which one is wanted.
 
     Args:

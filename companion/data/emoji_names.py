@@ -1,9 +1,9 @@
 """The names of all emoji in 14 languages: a small real corpus for translation.
 
-"woman mechanic medium-dark skin tone" is "mechanikerin mitteldunkle hautfarbe" in German.
-There are 4,148 such pairs of German and English. The names are short, and the language
-is real: compounds, inflection, word order, and names that are no word-by-word
-translation.
+The German for "woman mechanic medium-dark skin tone" is "mechanikerin mitteldunkle
+hautfarbe". There are 4,148 such pairs of German and English. The names are short, and
+the language is real: compounds, inflection, word order, and names that are no
+word-by-word translation.
 
 Many emoji are variants of each other. A model that has seen three mechanics has a good
 guess at the fourth, so how the names are split decides what a score means:
@@ -31,9 +31,9 @@ from companion.data.assets import fetch
 from companion.data.parallel import (
     Pair,
     Split,
-    _check_parts,
-    _in_order,
+    check_parts,
     group_pairs,
+    in_order,
     normalize,
     split_pairs,
 )
@@ -46,9 +46,9 @@ def load_emoji_pairs(
 ) -> list[Pair]:
     """The names of all emoji in two languages, or in one and several others.
 
-    Each distinct pair comes once. Where emoji differ in code points that cannot be seen,
-    such as variation selectors, their names are often equal, so that 5,244 emoji give
-    4,148 pairs of German and English. ``language`` of a pair is that of its target.
+    Each distinct pair comes once. Where emoji differ in code points that cannot be
+    seen, such as variation selectors, their names are often equal, so that 5,244 emoji
+    give 4,148 pairs of German and English. A pair's ``language`` is its target's.
 
     Args:
         source, target: codes of languages, out of `LANGUAGES`.
@@ -148,10 +148,12 @@ def base_concept(emoji: str) -> str:
         plain = plain.removesuffix(_RIGHT)
     if len(plain) > 1 and set(plain) <= {"🧑", "🧒"}:
         return "👪"
-    return _GROUPS.get(plain, plain)
+    return _GROUPS.get(plain, plain) or concept(emoji)  # ♀ alone is an emoji too
 
 
 # Splits
+
+Combination = tuple[str, tuple[str, ...]]  # a concept and skin tones
 
 
 def split_by_concept(
@@ -176,7 +178,7 @@ def split_by_concept(
 def split_by_combination(
     pairs: Sequence[Pair],
     validation: float = 0.05,
-    test: float = 0.1,
+    test: float = 0.2,
     *,
     seen: int = 1,
     seed: int = 0,
@@ -191,7 +193,9 @@ def split_by_combination(
     - its concept is, in at most ``seen`` other skin tones;
     - its skin tones are, with other concepts.
 
-    Other genders of a chosen concept may be in training with all their skin tones.
+    Other genders of a chosen concept may be in training with all their skin tones. With
+    the defaults, German and English names give 3,732 pairs to train on, 72 to validate
+    and 344 to test, of 67 concepts.
 
     Args:
         pairs: of `load_emoji_pairs`.
@@ -204,21 +208,26 @@ def split_by_combination(
         ValueError: no pairs, parts that are negative or leave nothing to learn from, or
             a negative ``seen``.
     """
-    _check_parts(pairs, validation, test)
+    check_parts(pairs, validation, test)
     if seen < 0:
         raise ValueError(f"seen must not be negative, but it is {seen}")
-    rng = random.Random(seed)
-    part_of = _choose(_toned(pairs), validation, test, seen, rng)
-    split = Split([], [], [])
+    part_of = _choose(_toned(pairs), validation, test, seen, random.Random(seed))
     # Names that are equal, or that belong to one combination, stay together.
+    groups = []
     for members in group_pairs(pairs, _combination).values():
         parts = {part_of.get(_combination(pair), "train") for pair in members}
-        part = parts.pop() if len(parts) == 1 else "train"
-        getattr(split, part).extend(members)
-    return _in_order(_keep_solvable(split), pairs)
-
-
-Combination = tuple[str, tuple[str, ...]]
+        groups.append((parts.pop() if len(parts) == 1 else "train", members))
+    train = [p for part, members in groups if part == "train" for p in members]
+    concepts = {concept(pair.emoji) for pair in train}
+    known_tones = {tones(pair.emoji) for pair in train}
+    split = Split([], [], [])
+    for part, members in groups:
+        has_parts_in_training = all(
+            concept(pair.emoji) in concepts and tones(pair.emoji) in known_tones
+            for pair in members
+        )
+        getattr(split, part if has_parts_in_training else "train").extend(members)
+    return in_order(split, pairs)
 
 
 def _combination(pair: Pair) -> Combination:
@@ -250,15 +259,3 @@ def _choose(
         for combination in rng.sample(toned[name], len(toned[name]))[seen:]:
             part_of[combination] = "test" if i < num_test else "validation"
     return part_of
-
-
-def _keep_solvable(split: Split) -> Split:
-    """Move pairs to training of which a part is not there."""
-    concepts = {concept(pair.emoji) for pair in split.train}
-    known = {tones(pair.emoji) for pair in split.train}
-    kept = Split(list(split.train), [], [])
-    for part in ("validation", "test"):
-        for pair in getattr(split, part):
-            solvable = concept(pair.emoji) in concepts and tones(pair.emoji) in known
-            (getattr(kept, part) if solvable else kept.train).append(pair)
-    return kept

@@ -1,4 +1,4 @@
-"""Parallel text: pairs of a source and its translation, read, cleaned, and split without leakage.
+"""Parallel text: pairs of a source and its translation, read and split without leakage.
 
 The pairs come from a user's files, or from `companion.data.emoji_names`. Two pairs with
 the same source or the same target never end up in different parts of a split: a model
@@ -82,7 +82,7 @@ class ParallelText(NamedTuple):
 
 
 def normalize(text: str) -> str:
-    """Composed characters (Unicode NFC), and every run of white space made one blank."""
+    """Composed characters (Unicode NFC), and each run of white space made one blank."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
@@ -103,8 +103,8 @@ def read_tsv(path: str | Path) -> ParallelText:
             rows.append(f"it {problem}")
         elif len(texts) != 2:
             rows.append(
-                f"a source, one tab and a target are needed, but it has {len(texts) - 1} "
-                "tabs"
+                "a source, one tab and a target are needed, but it has "
+                f"{len(texts) - 1} tabs"
             )
         else:
             rows.append(texts)
@@ -112,7 +112,7 @@ def read_tsv(path: str | Path) -> ParallelText:
 
 
 def read_parallel(source: str | Path, target: str | Path) -> ParallelText:
-    """Read pairs from two UTF-8 files, in which lines of the same number belong together.
+    """Read pairs from two UTF-8 files, line by line.
 
     Raises:
         FileNotFoundError: one of the files is missing.
@@ -152,7 +152,7 @@ def _lines(path: str | Path) -> list[tuple[str, str]]:
 
 
 def _collect(rows: Sequence[tuple[str, ...] | str], where: str) -> ParallelText:
-    """Pairs and the rest: each row is a source and a target, or what is wrong with it."""
+    """Each row is a source and a target, or what is wrong with that line."""
     pairs: dict[tuple[str, str], Pair] = {}
     bad_lines, repeated = [], []
     for number, texts in enumerate(rows, 1):
@@ -207,7 +207,7 @@ def split_pairs(
     Raises:
         ValueError: no pairs, or parts that are negative or leave nothing to learn from.
     """
-    _check_parts(pairs, validation, test)
+    check_parts(pairs, validation, test)
     together = list(group_pairs(pairs, group).values())
     random.Random(seed).shuffle(together)
     split = Split([], [], [])
@@ -220,7 +220,7 @@ def split_pairs(
                 break
         else:
             split.train.extend(members)
-    return _in_order(split, pairs)
+    return in_order(split, pairs)
 
 
 def group_pairs(
@@ -250,8 +250,11 @@ def group_pairs(
 
 
 def fold(text: str) -> str:
-    """A text without case, punctuation and white space; the text itself if that is all it is."""
-    return re.sub(r"[\W_]+", "", text).casefold() or text
+    """A text without case, punctuation and white space, if something is left then.
+
+    Brackets stay: the German "polizist(in)" is another word than "polizistin".
+    """
+    return re.sub(r"[^\w()]|_", "", text).casefold() or text
 
 
 def overlap(
@@ -276,7 +279,7 @@ def overlap(
     return counts
 
 
-def _check_parts(pairs: Sequence[Pair], validation: float, test: float) -> None:
+def check_parts(pairs: Sequence[Pair], validation: float, test: float) -> None:
     if not pairs:
         raise ValueError("pairs must hold at least one pair, but it is empty")
     if validation < 0 or test < 0 or validation + test >= 1:
@@ -286,7 +289,7 @@ def _check_parts(pairs: Sequence[Pair], validation: float, test: float) -> None:
         )
 
 
-def _in_order(split: Split, pairs: Sequence[Pair]) -> Split:
+def in_order(split: Split, pairs: Sequence[Pair]) -> Split:
     """The same split, each part in the order of ``pairs``."""
     place = {pair: i for i, pair in enumerate(pairs)}
     return Split(*(sorted(part, key=place.__getitem__) for part in split))

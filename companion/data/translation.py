@@ -41,7 +41,7 @@ class TranslationTokenizer(Protocol):
 
 
 class Sources(NamedTuple):
-    """Sources as a model takes them: ``model.encode(sources.token_ids, sources.mask)``."""
+    """As a model takes them: ``model.encode(sources.token_ids, sources.mask)``."""
 
     token_ids: Int[Tensor, "batch length"]
     mask: Bool[Tensor, "batch 1 1 length"]
@@ -90,7 +90,7 @@ def encode_pairs(
     source_tokenizer: TranslationTokenizer,
     target_tokenizer: TranslationTokenizer | None = None,
 ) -> list[tuple[list[int], list[int]]]:
-    """Source and target ids of each pair, as `companion.training.TokenBatches` takes them.
+    """Source and target ids of each pair, as `TokenBatches` takes them.
 
     Args:
         pairs: to encode. Where the source's tokenizer has language tokens, the source

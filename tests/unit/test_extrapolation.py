@@ -15,6 +15,7 @@ from companion.analysis.extrapolation import (
     STEPS_BACK,
     TASKS,
     TRAINED_LENGTH,
+    VARIANTS,
     PositionedLM,
     at_multiples,
     draw_characters,
@@ -117,7 +118,7 @@ def test_a_rotary_model_can_turn_otherwise():
 
 def test_the_stored_table_is_whole():
     stored = stored_results()
-    names = {*ENCODINGS, *SCALINGS, "learned, std 0.02"}
+    names = {*ENCODINGS, *SCALINGS, *VARIANTS}
     assert set(stored) == {(task, name) for task in TASKS for name in names}
     for runs in stored.values():
         assert len(runs) == 3 and {len(run) for run in runs} == {8}
@@ -130,8 +131,6 @@ def test_the_command_writes_what_is_read(monkeypatch, tmp_path):
     monkeypatch.setattr(extrapolation, "loss_by_position", few)
     extrapolation.main()
     assert set(stored_results()) == {
-        (task, name)
-        for task in TASKS
-        for name in (*ENCODINGS, *SCALINGS, "learned, std 0.02")
+        (task, name) for task in TASKS for name in (*ENCODINGS, *SCALINGS, *VARIANTS)
     }
-    assert (tmp_path / "results.csv").read_text().count("\n") == 5 + 2 * 3 * 10
+    assert (tmp_path / "results.csv").read_text().count("\n") == 5 + 2 * 3 * 11

@@ -1,4 +1,4 @@
-"""Marian: its file format, its recurrent decoder, its tokenizer, and what it translates."""
+"""Marian: its file format, its recurrent decoder, its tokenizer, its translations."""
 
 from __future__ import annotations
 
@@ -326,7 +326,7 @@ def test_real_sentences(load, direction, num_beams):
 
 
 def test_alignment_of_a_real_sentence(load):
-    """The first head of the last layer was trained to align; it reorders noun and adjective."""
+    """The first head of the last layer aligns, noun and adjective crosswise too."""
     model, tokenizer = load("en-pt")
     source = tokenizer.encode_source("The green house belongs to my grandmother.")
     target = tokenizer.encode_target("A casa verde pertence à minha avó.")
