@@ -202,10 +202,9 @@ def test_whole_report_of_a_misconception():
         "✗ weigh (Turn scores into weights): NaN in empty rows\n"
         "  What      0 / 0.\n"
         "  Where     on scores (3, 3), mask (3, 3) bool\n"
-        "  Found     Your answer is NaN in the whole row [0]. NaN comes from 0 / 0, from "
-        "inf -\n"
-        "            inf, or from 0 * inf; a softmax over nothing but -inf is such a 0 / "
-        "0.\n"
+        "  Found     Your answer is NaN in the whole row [0]. NaN comes from 0 / 0, from\n"
+        "            inf - inf, or from 0 * inf; a softmax over nothing but -inf is such\n"
+        "            a 0 / 0.\n"
         '  Next      Change it and check again. hint("weigh") helps.'
     )
 
