@@ -113,6 +113,11 @@ CASES: dict[str, Case] = {
         lambda: companion.PositionwiseFeedForward(16, 32, activation="gelu"),
         lambda: (_sequence(),),
     ),
+    "GatedFeedForward": Case(
+        lambda: companion.GatedFeedForward(16, 32), lambda: (_sequence(),)
+    ),
+    "LayerNorm": Case(lambda: companion.LayerNorm(16), lambda: (_sequence(),)),
+    "RMSNorm": Case(lambda: companion.RMSNorm(16), lambda: (_sequence(),)),
     "EncoderLayer": Case(
         lambda: companion.EncoderLayer(16, 4, 32), lambda: (_sequence(),)
     ),

@@ -52,7 +52,7 @@ class TorchTranslator(nn.Module):
             norm_first=norm_first,
         )
         # Its fast path for evaluation would return sequences of another length.
-        self.transformer.encoder.enable_nested_tensor = False
+        self.transformer.encoder.use_nested_tensor = False
         self.output_projection = nn.Linear(d_model, vocab_size, bias=False)
         self.output_projection.weight = self.embedding.token.weight
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
-import numpy as np
 from jaxtyping import Float
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 from numpy.typing import ArrayLike
@@ -37,7 +36,7 @@ def plot_collapse(curves: Mapping[str, Sequence[float]]) -> None:
         title="Attention alone makes all tokens alike",
         xlabel="layers passed",
         ylabel="share that tells tokens apart",
-        ylim=(1e-16, 10),
+        ylim=(1e-18, 10),
     )
     ax.yaxis.set_minor_locator(NullLocator())
     label_lines(ax)
@@ -116,6 +115,7 @@ def plot_warmup(
         ax.set_title(norm, fontsize=11, fontweight="normal")
         ax.set_xlabel("highest learning rate")
         ax.legend(loc="lower left")
+    axes[0].set_ylim(0.7, 2.2)  # leaves room for the legends
     axes[0].annotate("chance", (rates[0], chance), va="bottom", fontsize=10)
     axes[0].set_ylabel("loss at the end (nats)")
     _title(figure, "Post-norm needs the warm-up, pre-norm does not")
@@ -133,39 +133,34 @@ def plot_accuracies(accuracies: Mapping[str, float], chance: float) -> None:
     bars = ax.barh(names, list(accuracies.values()), color=colors, height=0.6)
     ax.bar_label(bars, [f"{a:.0%}" for a in accuracies.values()], padding=4)
     ax.axvline(chance, color=COLORS["theory"], ls=":", lw=1.5)
-    ax.annotate("chance", (chance, -0.75), xytext=(4, 0), textcoords="offset points")
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
     ax.set(
-        title="Reading letters in order is worth a lot",
-        xlabel="texts of the test whose language is found",
+        title="Counting runs of letters beats a small encoder",
+        xlabel="texts whose language is found (dotted: chance)",
         xlim=(0, 1),
     )
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     plt.show()
 
 
-def plot_offsets(
-    offsets: Sequence[int], weights: Float[Tensor, "layers heads offsets"], title: str
+def plot_letters(
+    shares: Float[Tensor, "heads letters"], letters: Sequence[str], shown: int = 6
 ) -> None:
-    """Mean attention weight against the distance from the query, a panel a layer."""
-    figure, axes = plt.subplots(1, len(weights), figsize=(WIDTH, 3.4), sharey=True)
-    for number, (ax, heads) in enumerate(zip(axes, weights, strict=True), start=1):
-        for head, values in enumerate(heads.cpu()):
-            ax.plot(
-                offsets,
-                values,
-                "o-",
-                color=head_color(head),
-                label=f"head {head + 1}",
-                ms=4,
-            )
-        ax.axvline(0, color=COLORS["theory"], ls=":", lw=1)
-        ax.set_title(f"layer {number}", fontsize=11, fontweight="normal")
-        ax.set(xlabel="key's place minus query's place", xticks=np.arange(-6, 7, 2))
-    axes[0].set_ylabel("mean attention weight")
-    axes[0].legend(loc="upper left", fontsize=9)
-    _title(figure, title)
+    """The letters that each head favors, as multiples of a fair share, a panel a head."""
+    figure, axes = plt.subplots(1, len(shares), figsize=(WIDTH, 3.0), sharex=True)
+    for head, (ax, values) in enumerate(zip(axes, shares.cpu(), strict=True)):
+        best = values.argsort(descending=True)[:shown].tolist()
+        names = ["␣" if letters[i] == " " else letters[i] for i in best]
+        ax.barh(range(shown), values[best], color=head_color(head), height=0.7)
+        ax.set_yticks(range(shown), names, fontsize=12)
+        ax.tick_params(axis="y", length=0)
+        ax.invert_yaxis()
+        ax.axvline(1, color=COLORS["theory"], ls=":", lw=1.5)
+        ax.grid(axis="y", visible=False)
+        ax.set_title(f"head {head + 1}", fontsize=11, fontweight="normal")
+    figure.supxlabel("attention received, in fair shares", fontsize=11)
+    _title(figure, "Heads look for the letters that give a language away")
     plt.show()
 
 

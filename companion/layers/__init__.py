@@ -12,9 +12,14 @@ from companion.layers.block import TransformerBlock
 from companion.layers.cache import KeyValueCache
 from companion.layers.decoder import DecoderLayer
 from companion.layers.encoder import EncoderLayer
-from companion.layers.feed_forward import PositionwiseFeedForward
+from companion.layers.feed_forward import (
+    GatedFeedForward,
+    PositionwiseFeedForward,
+    gated_width,
+)
 from companion.layers.masks import as_attention_mask, causal_mask, padding_mask
 from companion.layers.multi_head import MultiHeadAttention
+from companion.layers.norms import LayerNorm, RMSNorm
 from companion.layers.positions import (
     LearnedPositionalEmbedding,
     SinusoidalPositionalEncoding,
@@ -50,7 +55,9 @@ __all__ = [
     "DecoderLayer",
     "DynamicNTKScaling",
     "EncoderLayer",
+    "GatedFeedForward",
     "KeyValueCache",
+    "LayerNorm",
     "LearnedPositionalEmbedding",
     "LinearScaling",
     "Llama3Scaling",
@@ -58,6 +65,7 @@ __all__ = [
     "NTKScaling",
     "PositionwiseFeedForward",
     "QKVProjection",
+    "RMSNorm",
     "RecordsAttention",
     "RotaryEmbedding",
     "RotaryScaling",
@@ -70,6 +78,7 @@ __all__ = [
     "as_attention_mask",
     "causal_mask",
     "fused_attention",
+    "gated_width",
     "inverse_frequencies",
     "padding_mask",
     "record_attention",

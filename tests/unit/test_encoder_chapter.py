@@ -55,7 +55,11 @@ class TestTexts:
 
     @pytest.mark.parametrize(
         ("emoji", "other"),
-        [("👨\u200d🚒", "👩\u200d🚒"), ("🏃\u200d♀️", "🏃"), ("🧑\u200d🎨", "👩\u200d🎨")],
+        [
+            ("👨\u200d🚒", "👩\u200d🚒"),
+            ("🏃\u200d♀️", "🏃"),
+            ("🧑\u200d🎨", "👩\u200d🎨"),
+        ],
     )
     def test_forms_of_one_person_are_a_family(self, emoji, other):
         assert family(emoji) == family(other)

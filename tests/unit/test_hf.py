@@ -209,8 +209,8 @@ def test_nothing_is_loaded_when_something_does_not_fit():
     ("option", "value"),
     [
         ("model_type", "roberta"),
-        ("hidden_act", "gelu_new"),
-        ("hidden_act", "silu"),
+        ("hidden_act", "swish"),
+        ("hidden_act", "tanh"),
         ("position_embedding_type", "relative_key"),
         ("is_decoder", True),
         ("add_cross_attention", True),
