@@ -16,6 +16,7 @@ import csv
 import functools
 import multiprocessing
 from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -75,9 +76,9 @@ BASE = Setting()
 # What is varied -> the variants, by name; each has the base among them.
 ABLATIONS: dict[str, dict[str, Setting]] = {
     "warm-up": {"with": BASE, "without": replace(BASE, warm_up=False)},
-    "warm-up at 4 times the rate": {
-        "with": replace(BASE, peak_lr=4 * PEAK),
-        "without": replace(BASE, peak_lr=4 * PEAK, warm_up=False),
+    "warm-up at twice the rate": {
+        "with": replace(BASE, peak_lr=2 * PEAK),
+        "without": replace(BASE, peak_lr=2 * PEAK, warm_up=False),
     },
     "label smoothing": {
         "0": replace(BASE, label_smoothing=0.0),
@@ -208,8 +209,8 @@ def main() -> None:
     runs = [(setting, seed) for setting in named for seed in SEEDS]
     with (
         _RESULTS.open("w", encoding="utf-8", newline="") as file,
-        multiprocessing.get_context("spawn").Pool(
-            jobs, torch.set_num_threads, (1,)
+        ProcessPoolExecutor(
+            jobs, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)
         ) as pool,
     ):
         file.write(
@@ -220,7 +221,7 @@ def main() -> None:
         )
         table = csv.writer(file)
         table.writerow(["varied", "variant", "seed", *Result._fields])
-        for (setting, seed), result in zip(runs, pool.imap(_run, runs), strict=True):
+        for (setting, seed), result in zip(runs, pool.map(_run, runs), strict=True):
             row = [*named[setting], seed, *(f"{value:.4f}" for value in result)]
             table.writerow(row)
             file.flush()

@@ -273,13 +273,13 @@ def _draw_words(generator: Generator) -> list[Inputs]:
         split(ab=9, cd=2, cdx=2, cdy=2),  # (a, b) is frequent in one word
         split(anan=3, anx=1, xb=5),  # (a, n) is there twice in a word
         split(tat=4, ata=3, taa=1),
+        split(saaat=2, sbt=2, sct=2, sdt=2),  # t, s: only across words
     ]
 
 
-def _more_of_the_same_changes_nothing(answer, inputs: Inputs) -> bool:
+def _stands_side_by_side(answer, inputs: Inputs) -> bool:
     (words,) = inputs
-    doubled = [(symbols, 2 * n) for symbols, n in words]
-    return answer(words) == answer(doubled)
+    return any(tuple(answer(words)) in pairwise(symbols) for symbols, _ in words)
 
 
 EXERCISES: tuple[Exercise, ...] = (
@@ -518,8 +518,7 @@ EXERCISES: tuple[Exercise, ...] = (
         inputs=_draw_words,
         properties=(
             Property(
-                "a text that is twice as long has the same merge",
-                _more_of_the_same_changes_nothing,
+                "the two symbols stand side by side in some word", _stands_side_by_side
             ),
         ),
         misconceptions=(

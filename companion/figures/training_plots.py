@@ -112,7 +112,7 @@ def plot_adam_steps(
             color=COLORS["theory"],
         )
     ax.set(
-        title="Adam's first steps are its longest, and warm-up undoes that",
+        title="Warm-up undoes Adam's long first steps",
         xlabel="update",
         ylabel="root mean square step (learning rates)",
     )
@@ -126,7 +126,7 @@ def plot_adam_steps(
 
 def plot_padding(batches: Mapping[str, Tensor], shares: Mapping[str, float]) -> None:
     """One batch by random choice and one of similar lengths: real tokens and padding."""
-    figure, axes = plt.subplots(1, len(batches), figsize=(WIDTH, 3.6), sharey=True)
+    figure, axes = plt.subplots(1, len(batches), figsize=(WIDTH, 3.6))
     for ax, (name, real) in zip(axes, batches.items(), strict=True):
         picture = np.where(real.cpu().numpy(), 1.0, 0.25)
         ax.imshow(picture, cmap="Blues", vmin=0, vmax=1.6, aspect="auto")
@@ -137,7 +137,7 @@ def plot_padding(batches: Mapping[str, Tensor], shares: Mapping[str, float]) -> 
         ax.grid(False)
     axes[0].set_ylabel("sentence of the batch")
     figure.suptitle(
-        "Similar lengths together: hardly any padding",
+        "Sentences of similar length waste little",
         fontweight="bold",
         fontsize=12.5,
         x=0.01,
@@ -219,7 +219,8 @@ def plot_ablations(
     ax.set_ylim(y - 0.5, -0.8)
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     ax.set(
-        title="What each trick is worth here", xlabel="exact match on held-out names"
+        title="Warm-up and tying pay here, dropout does harm",
+        xlabel="exact match on held-out names",
     )
     ax.set_xlim(-0.02, 1.02)
     plt.show()

@@ -6,9 +6,12 @@ import math
 from dataclasses import fields, replace
 
 import pytest
+import torch
 
+from companion import padding_mask
 from companion.analysis import ablations, multilingual
 from companion.analysis.ablations import ABLATIONS, BASE, PEAK, SEEDS, Setting
+from companion.analysis.torch_translator import TorchTranslator
 
 
 def test_each_ablation_varies_one_thing() -> None:
@@ -63,7 +66,7 @@ def test_an_untrained_model_is_measured() -> None:
     result = ablations.measure(model)
     assert result.exact == 0
     split, tokenizer = ablations.emoji_task()
-    assert len(split.test) == 294
+    assert len(split.test) == 344
     assert result.loss > math.log(tokenizer.vocab_size) / 2
 
 
@@ -73,3 +76,22 @@ def test_the_multilingual_table_and_task() -> None:
     assert tokenizer.languages == multilingual.LANGUAGES
     held_out = {pair.emoji for pair in split.test}
     assert not held_out & {pair.emoji for pair in split.train}
+
+
+def test_the_baseline_hides_padding_and_the_future() -> None:
+    torch.manual_seed(0)
+    model = TorchTranslator(20, 16, 2, 32, 1, max_seq_len=16).eval()
+    source, target = torch.randint(1, 20, (2, 5)), torch.randint(1, 20, (2, 6))
+    source[1, 3:] = 0
+    logits = model(source, target, padding_mask(source))
+    assert logits.shape == (2, 6, 20)
+    alone = model(source[1:, :3], target[1:], padding_mask(source[1:, :3]))
+    torch.testing.assert_close(logits[1:], alone)
+    changed = target.clone()
+    changed[:, 4:] = 7
+    again = model(source, changed, padding_mask(source))
+    torch.testing.assert_close(logits[:, :4], again[:, :4])
+    assert (logits[:, 5] - again[:, 5]).abs().max() > 1e-3
+    memory = model.encode(source)
+    with pytest.raises(ValueError, match="target_mask and cache must be None"):
+        model.decode(target, memory, target_mask=padding_mask(target))
