@@ -22,11 +22,14 @@ class DecoderLayer(nn.Module):
         d_model: width of the residual stream.
         num_heads: number of attention heads, in both attentions.
         d_ff: inner width of the feed-forward network.
-        dropout: for the attention weights, the hidden units, and each sub-layer's output.
+        dropout: for each sub-layer's output.
         activation: of the feed-forward network, ``"relu"`` or ``"gelu"``.
         norm_first: False norms after the residual sum (post-norm, the paper); True norms
             the input of each sub-layer instead (pre-norm).
         layer_norm_eps: what layer norm adds to the variance.
+        attention_dropout: for the weights of both attentions; ``dropout`` by default.
+        hidden_dropout: for the hidden units of the feed-forward network; ``dropout`` by
+            default.
     """
 
     def __init__(
@@ -39,11 +42,19 @@ class DecoderLayer(nn.Module):
         activation: str = "relu",
         norm_first: bool = False,
         layer_norm_eps: float = 1e-5,
+        attention_dropout: float | None = None,
+        hidden_dropout: float | None = None,
     ) -> None:
         super().__init__()
-        self.self_attention = MultiHeadAttention(d_model, num_heads, dropout=dropout)
-        self.cross_attention = MultiHeadAttention(d_model, num_heads, dropout=dropout)
-        self.feed_forward = PositionwiseFeedForward(d_model, d_ff, dropout, activation)
+        of_weights = dropout if attention_dropout is None else attention_dropout
+        of_hidden = dropout if hidden_dropout is None else hidden_dropout
+        self.self_attention = MultiHeadAttention(d_model, num_heads, dropout=of_weights)
+        self.cross_attention = MultiHeadAttention(
+            d_model, num_heads, dropout=of_weights
+        )
+        self.feed_forward = PositionwiseFeedForward(
+            d_model, d_ff, of_hidden, activation
+        )
         self.norm1 = nn.LayerNorm(d_model, eps=layer_norm_eps)
         self.norm2 = nn.LayerNorm(d_model, eps=layer_norm_eps)
         self.norm3 = nn.LayerNorm(d_model, eps=layer_norm_eps)

@@ -21,14 +21,16 @@ class EncoderLayer(nn.Module):
         d_model: width of the residual stream.
         num_heads: number of attention heads.
         d_ff: inner width of the feed-forward network.
-        dropout: for the attention weights, the hidden units, and each sub-layer's
-            output.
+        dropout: for each sub-layer's output.
         activation: of the feed-forward network, ``"relu"`` or ``"gelu"``.
         norm_first: False norms after the residual sum (post-norm, the paper); True
             norms the input of each sub-layer instead (pre-norm) and leaves the residual
             stream alone.
         layer_norm_eps: what layer norm adds to the variance.
         num_kv_heads: number of key-value heads, as in `MultiHeadAttention`.
+        attention_dropout: for the attention weights; ``dropout`` by default.
+        hidden_dropout: for the hidden units of the feed-forward network; ``dropout`` by
+            default. BERT and GPT-2 have none there.
     """
 
     def __init__(
@@ -42,12 +44,22 @@ class EncoderLayer(nn.Module):
         norm_first: bool = False,
         layer_norm_eps: float = 1e-5,
         num_kv_heads: int | None = None,
+        attention_dropout: float | None = None,
+        hidden_dropout: float | None = None,
     ) -> None:
         super().__init__()
         self.self_attention = MultiHeadAttention(
-            d_model, num_heads, num_kv_heads, dropout=dropout
+            d_model,
+            num_heads,
+            num_kv_heads,
+            dropout=dropout if attention_dropout is None else attention_dropout,
         )
-        self.feed_forward = PositionwiseFeedForward(d_model, d_ff, dropout, activation)
+        self.feed_forward = PositionwiseFeedForward(
+            d_model,
+            d_ff,
+            dropout if hidden_dropout is None else hidden_dropout,
+            activation,
+        )
         self.norm1 = nn.LayerNorm(d_model, eps=layer_norm_eps)
         self.norm2 = nn.LayerNorm(d_model, eps=layer_norm_eps)
         self.dropout = nn.Dropout(dropout)

@@ -77,13 +77,19 @@ class DecoderOnlyTransformer(nn.Module):
         mask: Bool[Tensor, "..."] | None = None,
         *,
         cache: KeyValueCache | None = None,
-    ) -> Float[Tensor, "batch length d_model"]:
-        """What the last block makes of each token; takes what the model takes."""
+    ) -> list[Float[Tensor, "batch length d_model"]]:
+        """The embeddings, then what each block makes of them: ``num_layers + 1`` tensors.
+
+        The last has gone through the last norm: it is what the output projection reads.
+        Takes what the model takes.
+        """
         x = self.token_embedding(token_ids)
         x = self.positions(x, offset=0 if cache is None else cache.length)
+        states = [x]
         for layer in self.layers:
-            x = layer(x, mask, cache=cache)
-        return self.norm(x)
+            states.append(layer(states[-1], mask, cache=cache))
+        states[-1] = self.norm(states[-1])
+        return states
 
     def forward(
         self,
@@ -102,4 +108,5 @@ class DecoderOnlyTransformer(nn.Module):
         Raises:
             ValueError: the text is longer than ``max_seq_len``.
         """
-        return self.output_projection(self.hidden_states(token_ids, mask, cache=cache))
+        states = self.hidden_states(token_ids, mask, cache=cache)
+        return self.output_projection(states[-1])
