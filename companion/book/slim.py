@@ -129,7 +129,7 @@ def count_problem(notebook: NotebookNode) -> str:
 
 def id_prefix(path: Path) -> str:
     """`book/01_attention.ipynb` -> `attention-`: renumbering a chapter leaves its ids alone."""
-    return re.sub(r"^\d+[a-z]?_", "", path.stem).replace("_", "-") + "-"
+    return re.sub(r"^(\d+[a-z]?_)+", "", path.stem).replace("_", "-") + "-"
 
 
 def _as_stored(text: str) -> NotebookNode:
