@@ -6,11 +6,12 @@ interface, but every layer is `torch.nn.Transformer`'s.
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from companion.layers import causal_mask
-from companion.models.transformer import TokenEmbedding
+from companion.layers import MultiHeadAttention, causal_mask
+from companion.models.transformer import TokenEmbedding, Transformer
 
 
 class TorchTranslator(nn.Module):
@@ -55,6 +56,19 @@ class TorchTranslator(nn.Module):
         self.transformer.encoder.use_nested_tensor = False
         self.output_projection = nn.Linear(d_model, vocab_size, bias=False)
         self.output_projection.weight = self.embedding.token.weight
+
+    def load_ours(self, model: Transformer) -> None:
+        """Take the weights of ``model``, which has the same sizes, one embedding and last norms.
+
+        Raises:
+            RuntimeError: the sizes differ.
+        """
+        self.embedding.load_state_dict(model.decoder.embedding.state_dict())
+        for name in ("encoder", "decoder"):
+            ours, theirs = getattr(model, name), getattr(self.transformer, name)
+            theirs.norm.load_state_dict(ours.norm.state_dict())
+            for our_layer, their_layer in zip(ours.layers, theirs.layers, strict=True):
+                _copy_layer(our_layer, their_layer)
 
     def encode(
         self,
@@ -107,3 +121,30 @@ class TorchTranslator(nn.Module):
 def _hidden(mask: Bool[Tensor, "batch 1 1 keys"] | None) -> Tensor | None:
     """Our mask, whose True means *may attend*, as PyTorch's, (batch, keys)."""
     return None if mask is None else ~mask[:, 0, 0]
+
+
+# PyTorch's names of the parts of a layer, and ours.
+_PARTS = {
+    "linear1": "feed_forward.W_1",
+    "linear2": "feed_forward.W_2",
+    "norm1": "norm1",
+    "norm2": "norm2",
+    "norm3": "norm3",
+}
+_ATTENTIONS = {"self_attn": "self_attention", "multihead_attn": "cross_attention"}
+
+
+def _copy_layer(ours: nn.Module, theirs: nn.Module) -> None:
+    for name, part in theirs.named_children():
+        if name in _PARTS:
+            part.load_state_dict(ours.get_submodule(_PARTS[name]).state_dict())
+        elif name in _ATTENTIONS:
+            _copy_attention(ours.get_submodule(_ATTENTIONS[name]), part)
+
+
+def _copy_attention(ours: MultiHeadAttention, theirs: nn.MultiheadAttention) -> None:
+    stacked = (ours.W_q, ours.W_k, ours.W_v)  # PyTorch has one matrix for the three
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(torch.cat([linear.weight for linear in stacked]))
+        theirs.in_proj_bias.copy_(torch.cat([linear.bias for linear in stacked]))
+    theirs.out_proj.load_state_dict(ours.W_o.state_dict())

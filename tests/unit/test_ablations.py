@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from companion import padding_mask
+from companion import Transformer, padding_mask
 from companion.analysis import ablations, multilingual
 from companion.analysis.ablations import ABLATIONS, BASE, PEAK, SEEDS, Setting
 from companion.analysis.torch_translator import TorchTranslator
@@ -95,3 +95,41 @@ def test_the_baseline_hides_padding_and_the_future() -> None:
     memory = model.encode(source)
     with pytest.raises(ValueError, match="target_mask and cache must be None"):
         model.decode(target, memory, target_mask=padding_mask(target))
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_the_baseline_takes_our_weights(norm_first: bool) -> None:
+    """Logits and the gradients of the first update agree; then training is a fair match."""
+    torch.manual_seed(0)
+    sizes = (16, 2, 32, 2)
+    ours = Transformer(
+        20,
+        20,
+        *sizes,
+        2,
+        max_seq_len=16,
+        dropout=0.0,
+        shared_vocabulary=True,
+        tied_output=True,
+        norm_first=norm_first,
+        final_norm=True,
+    )
+    for p in ours.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    theirs = TorchTranslator(
+        20, *sizes, max_seq_len=16, dropout=0.0, norm_first=norm_first
+    )
+    theirs.load_ours(ours)
+    source, target = torch.randint(1, 20, (2, 5)), torch.randint(1, 20, (2, 6))
+    source[1, 3:] = 0
+    outputs = [m(source, target, padding_mask(source)) for m in (ours, theirs)]
+    torch.testing.assert_close(*outputs)
+    weights = (
+        ours.decoder.embedding.token.weight,
+        theirs.embedding.token.weight,
+    )
+    gradients = [
+        torch.autograd.grad(output.square().mean(), weight)[0]
+        for output, weight in zip(outputs, weights, strict=True)
+    ]
+    torch.testing.assert_close(*gradients)
