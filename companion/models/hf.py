@@ -129,9 +129,9 @@ def load_hf(
         problems.setdefault(kind, []).append(f"    {what}")
 
     for theirs, tensor in weights.items():
-        name = _translate(theirs, rules)
+        name = translate_name(theirs, rules)
         if name is None:
-            if _translate(theirs, ignored) is None:
+            if translate_name(theirs, ignored) is None:
                 problem("left over, no rule takes them", theirs)
         elif name not in ours:
             problem("left over, the model has no such parameter", f"{theirs} -> {name}")
@@ -147,7 +147,7 @@ def load_hf(
                 )
     backwards = {template: pattern for pattern, template in rules.items()}
     for name in ours.keys() - found.keys():
-        source = _translate(name, backwards)
+        source = translate_name(name, backwards)
         problem("missing", name + (f", from {source}" if source else ""))
 
     if problems:
@@ -161,7 +161,7 @@ def load_hf(
     model.load_state_dict(found)
 
 
-def _translate(name: str, rules: Mapping[str, str]) -> str | None:
+def translate_name(name: str, rules: Mapping[str, str]) -> str | None:
     """``name`` by the first rule that fits it, or None."""
     for pattern, template in rules.items():
         parts = re.fullmatch(re.escape(pattern).replace(r"\*", "([^.]+)"), name)

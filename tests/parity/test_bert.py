@@ -1,24 +1,36 @@
-"""BERT against transformers.BertModel: hidden states, pooler, attention maps, gradients."""
+"""BERT against transformers: hidden states, pooler, heads, losses, attention maps, gradients."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from companion import BERT, padding_mask, record_attention
+from companion import BERT, BERTForPreTraining, record_attention
 from companion.data.assets import fetch
 from companion.data.tokenizers import load_tokenizer
-from companion.models.bert import _RULES
+from companion.models import bert_tasks
+from companion.models.bert import _HEAD_RULES, _RULES
 from companion.models.hf import load_hf
+from tests.parity.encoders import (
+    compare_states,
+    difference,
+    encoder_differs,
+    gradients_differ,
+    heads_differ,
+    inputs,
+    largest,
+    randomized,
+)
 
 transformers = pytest.importorskip("transformers")
 
 REFERENCE = "transformers.BertModel"
+# A model with heads, and what it calls the labels of its sentence pairs.
+HEADS = {"BertForPreTraining": "next_sentence_label", "BertForMaskedLM": None}
 
 # No two agree in more options than they must.
 CONFIGS = {
@@ -48,6 +60,8 @@ CONFIGS = {
         "num_hidden_layers": 1,
         "max_position_embeddings": 9,
         "layer_norm_eps": 1e-2,
+        "attention_probs_dropout_prob": 0.3,
+        "hidden_act": "gelu_new",
         "type_vocab_size": 4,
     },
     "head of width 1, no dropout": {
@@ -65,53 +79,18 @@ CONFIGS = {
 }
 
 
-def reference(name: str) -> nn.Module:
-    """A BertModel in which no parameter is left at zero or one, so that none can be mixed up.
+def reference(name: str, head: str = "BertModel") -> nn.Module:
+    """A BertModel, or one with a head, of random weights.
 
     It attends by its own formula, so that both don't run the same kernel.
     """
     torch.manual_seed(len(name))
     config = transformers.BertConfig(**CONFIGS[name], attn_implementation="eager")
-    model = transformers.BertModel(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape) * 0.3)
-    return model
+    return randomized(getattr(transformers, head)(config))
 
 
-def inputs(model: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
-    """Token ids padded to different lengths, their padding mask, token types."""
-    config = model.config
-    length = config.max_position_embeddings  # the last position is used as well
-    pad = config.pad_token_id
-    token_ids = torch.randint(pad + 1, config.vocab_size, (3, length))
-    token_ids[1, length // 2 :] = pad
-    token_ids[2, 1:] = pad
-    token_types = torch.randint(0, config.type_vocab_size, token_ids.shape)
-    return token_ids, padding_mask(token_ids, pad), token_types
-
-
-def difference(ours: Tensor, theirs: Tensor) -> float:
-    assert ours.shape == theirs.shape
-    return float((ours - theirs).detach().abs().max())
-
-
-def largest(differences: Iterable[float]) -> float:
-    """Their maximum, which is NaN where one is NaN (Python's max would lose it)."""
-    return float(torch.tensor(list(differences)).max())
-
-
-def compare_states(ours: list[Tensor], theirs: list[Tensor], bound: float) -> float:
-    """The largest difference of all hidden states. Fails at the first layer that is off."""
-    assert len(ours) == len(theirs)
-    differences = [difference(a, b) for a, b in zip(ours, theirs, strict=True)]
-    for layer, off in enumerate(differences):
-        if not off < bound:
-            name = f"layer {layer}" if layer else "the embedding"
-            pytest.fail(
-                f"{name} is the first to differ: by {off:.2e}, bound {bound:.0e}"
-            )
-    return largest(differences)
+def length_of(model: nn.Module) -> int:
+    return model.config.max_position_embeddings  # the last position is used as well
 
 
 @torch.no_grad()
@@ -120,22 +99,83 @@ def compare_states(ours: list[Tensor], theirs: list[Tensor], bound: float) -> fl
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_hidden_state(name, typed, masked, parity_record):
     theirs = reference(name)
-    ours = BERT.from_hf(theirs)
-    token_ids, mask, token_types = inputs(theirs)
-    mask = mask if masked else None
-    token_types = token_types if typed else None
+    worst = encoder_differs(
+        BERT.from_hf(theirs), theirs, length_of(theirs), typed=typed, masked=masked
+    )
+    case = f"BERT {name}" + ", segments" * typed + ", padding" * masked
+    parity_record(case, REFERENCE, worst, 1e-5)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_head(name, head, parity_record):
+    """The logits of both heads, and the loss."""
+    theirs = reference(name, head)
+    ours = BERTForPreTraining.from_hf(theirs)
+    worst = heads_differ(ours, theirs, length_of(theirs), HEADS[head])
+    parity_record(f"BERT {name}: logits, loss", f"transformers.{head}", worst, 1e-4)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("name", ["small", "deeper, relu"])
+def test_every_gradient_of_the_heads(name, head, parity_record):
+    theirs = reference(name, head)
+    ours = BERTForPreTraining.from_hf(theirs)
+    length = length_of(theirs)
+    worst = gradients_differ(ours, theirs, length, HEADS[head], _HEAD_RULES)
+    parity_record(f"BERT {name}: gradients", f"transformers.{head}", worst, 1e-8)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("head", HEADS)
+def test_the_heads_from_a_folder(head, tmp_path, parity_record):
+    theirs = reference("small", head)
+    theirs.save_pretrained(tmp_path)
+    ours = BERTForPreTraining.from_hf(tmp_path)
+    worst = heads_differ(ours, theirs, length_of(theirs), HEADS[head])
+    parity_record("BERT small, from a folder", f"transformers.{head}", worst, 1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("task", ["Sequence", "Token"])
+def test_classifiers(task, parity_record):
+    head = f"BertFor{task}Classification"
+    theirs = reference("small", head)
+    ours = getattr(bert_tasks, f"BERTFor{task}Classification").from_hf(theirs)
+    token_ids, mask, token_types = inputs(theirs, length_of(theirs))
+    labels = torch.randint(0, 2, token_ids.shape)
+    labels[1] = -100
+    labels = labels[:, 0] if task == "Sequence" else labels
+    output = theirs(
+        token_ids, mask[:, 0, 0].long(), token_type_ids=token_types, labels=labels
+    )
+    logits = ours(token_ids, mask, token_types)
+    loss = ours.loss(token_ids, labels, mask, token_types)
+    pairs = ((logits, output.logits), (loss, output.loss))
+    worst = largest(difference(*pair) for pair in pairs)
+    parity_record("BERT small: logits, loss", f"transformers.{head}", worst, 1e-5)
+
+
+@torch.no_grad()
+def test_question_answering(parity_record):
+    theirs = reference("small", "BertForQuestionAnswering")
+    ours = bert_tasks.BERTForQuestionAnswering.from_hf(theirs)
+    token_ids, mask, token_types = inputs(theirs, length_of(theirs))
+    spans = torch.tensor([[2, 5], [0, 0], [3, 9]])
     output = theirs(
         token_ids,
-        attention_mask=mask[:, 0, 0].long() if masked else None,
+        mask[:, 0, 0].long(),
         token_type_ids=token_types,
-        output_hidden_states=True,
+        start_positions=spans[:, 0],
+        end_positions=spans[:, 1],
     )
-    states = ours.hidden_states(token_ids, mask, token_types)
-    worst = compare_states(states, output.hidden_states, 1e-5)
-    pooled = difference(ours.pooled(token_ids, mask, token_types), output.pooler_output)
-    case = f"BERT {name}" + ", segments" * typed + ", padding" * masked
-    parity_record(case, REFERENCE, largest([worst, pooled]), 1e-5)
-    assert torch.equal(ours(token_ids, mask, token_types), states[-1])
+    logits = ours(token_ids, mask, token_types)
+    loss = ours.loss(token_ids, spans, mask, token_types)
+    expected = torch.stack([output.start_logits, output.end_logits], dim=-1)
+    pairs = ((logits, expected), (loss, output.loss))
+    worst = largest(difference(*pair) for pair in pairs)
+    reference_name = "transformers.BertForQuestionAnswering"
+    parity_record("BERT small: logits, loss", reference_name, worst, 1e-5)
 
 
 def test_every_option_is_varied():
@@ -144,7 +184,7 @@ def test_every_option_is_varied():
     for option in (
         "vocab_size hidden_size num_attention_heads intermediate_size num_hidden_layers "
         "max_position_embeddings hidden_act type_vocab_size layer_norm_eps "
-        "hidden_dropout_prob"
+        "hidden_dropout_prob attention_probs_dropout_prob"
     ).split():
         assert len({getattr(config, option) for config in full}) > 1, option
 
@@ -153,7 +193,7 @@ def test_every_option_is_varied():
 def test_every_attention_map(parity_record):
     theirs = reference("deeper, relu")
     ours = BERT.from_hf(theirs)
-    token_ids, mask, _ = inputs(theirs)
+    token_ids, mask, _ = inputs(theirs, length_of(theirs))
     with record_attention(ours) as maps:
         ours(token_ids, mask)
     output = theirs(
@@ -167,7 +207,7 @@ def test_every_attention_map(parity_record):
 def test_every_gradient(name, parity_record):
     theirs = reference(name)
     ours = BERT.from_hf(theirs)
-    token_ids, mask, token_types = inputs(theirs)
+    token_ids, mask, token_types = inputs(theirs, length_of(theirs))
     real = mask[:, 0, 0, :, None]  # the loss looks at real tokens only
     weight = torch.randn(*token_ids.shape, theirs.config.hidden_size) * real
     output = theirs(token_ids, mask[:, 0, 0].long(), token_types)
@@ -192,7 +232,7 @@ def test_every_gradient(name, parity_record):
 @torch.no_grad()
 def test_a_checkpoint_folder_with_and_without_shards(tmp_path, parity_record):
     theirs = reference("small")
-    token_ids, mask, _ = inputs(theirs)
+    token_ids, mask, _ = inputs(theirs, length_of(theirs))
     expected = theirs(token_ids, mask[:, 0, 0].long()).last_hidden_state
     theirs.save_pretrained(tmp_path / "one")
     theirs.save_pretrained(tmp_path / "many", max_shard_size="10KB")
@@ -210,7 +250,7 @@ def test_the_encoder_of_a_pretraining_model(head, parity_record):
     theirs = getattr(transformers, head)(config).eval()
     ours = BERT.from_hf(theirs)
     assert (ours.pooler is not None) == (head == "BertForPreTraining")
-    token_ids, mask, _ = inputs(theirs)
+    token_ids, mask, _ = inputs(theirs, length_of(theirs))
     expected = theirs.bert(token_ids, mask[:, 0, 0].long()).last_hidden_state
     worst = difference(ours(token_ids, mask), expected)
     parity_record("BERT small", f"transformers.{head}", worst, 1e-5)
@@ -228,7 +268,7 @@ def test_a_mismatch_names_its_layer():
     ours = BERT.from_hf(theirs)
     with torch.no_grad():
         ours.layers[1].feed_forward.W_1.weight.add_(0.01)  # the second layer
-    token_ids, _, _ = inputs(theirs)
+    token_ids, _, _ = inputs(theirs, length_of(theirs))
     states = theirs(token_ids, output_hidden_states=True).hidden_states
     with pytest.raises(pytest.fail.Exception, match=r"^layer 2 is the first to differ"):
         compare_states(ours.hidden_states(token_ids), states, 1e-5)

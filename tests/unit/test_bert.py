@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from companion import BERT, padding_mask, record_attention
+from companion import BERT, BERTForPreTraining, padding_mask, record_attention
 from companion.models.bert import PRESETS
 
 
@@ -134,3 +134,84 @@ def test_no_pooler():
 def test_bad_options(options, message):
     with torch.device("meta"), pytest.raises(ValueError, match=message):
         BERT(**options)
+
+
+# The tasks of pre-training
+
+
+def test_pretraining_shapes_and_the_tied_embedding():
+    model = BERTForPreTraining(tiny(pooler=True)).eval()
+    token_ids = torch.randint(0, 20, (2, 7))
+    assert model(token_ids).shape == (2, 7, 20)
+    assert model.next_sentence_logits(token_ids).shape == (2, 2)
+    assert len(model.hidden_states(token_ids)) == 4
+    before = model(token_ids)
+    with torch.no_grad():
+        model.encoder.embedding.token.weight[3] += 1.0  # a token that moves its logit
+    after = model(torch.full((1, 1), 5))
+    assert (before[..., 3] - after[..., 3]).abs().max() > 0.01
+    names = [name for name, _ in model.named_parameters() if "masked" in name]
+    assert len(names) == 5, "the head has a dense layer, a norm and a bias of its own"
+
+
+def test_the_presets_with_their_heads():
+    """The heads add a dense layer, a norm, a bias for each token, and two logits."""
+    with torch.device("meta"):
+        encoder = BERT(**PRESETS["base"], pooler=True)
+        model = BERTForPreTraining(encoder)
+    heads = sum(p.numel() for p in model.parameters()) - sum(
+        p.numel() for p in encoder.parameters()
+    )
+    assert heads == 768 * 768 + 768 + 2 * 768 + 30522 + 2 * 768 + 2
+
+
+def test_the_loss_sees_only_what_is_asked():
+    model = BERTForPreTraining(tiny(pooler=True)).eval()
+    token_ids = torch.randint(0, 20, (2, 6))
+    labels = torch.full((2, 6), -100)
+    labels[0, 2], labels[1, 4] = 7, 9
+    log_p = model(token_ids).log_softmax(-1)
+    expected = -(log_p[0, 2, 7] + log_p[1, 4, 9]) / 2
+    torch.testing.assert_close(model.loss(token_ids, labels), expected)
+    pair = model.next_sentence_logits(token_ids).log_softmax(-1)
+    expected = expected - (pair[0, 0] + pair[1, 1]) / 2  # the first follows
+    is_next = torch.tensor([True, False])
+    torch.testing.assert_close(model.loss(token_ids, labels, is_next), expected)
+
+
+def test_pretraining_without_a_pooler():
+    with pytest.raises(ValueError, match="pooler=True"):
+        BERTForPreTraining(tiny())
+    model = BERTForPreTraining(tiny(), next_sentence=False)
+    token_ids = torch.ones(1, 4, dtype=torch.long)
+    with pytest.raises(ValueError, match="no head for sentence pairs"):
+        model.loss(token_ids, token_ids, torch.tensor([True]))
+
+
+def test_a_checkpoint_with_an_untied_head_is_refused():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        vocab_size=20,
+        hidden_size=8,
+        num_attention_heads=2,
+        intermediate_size=12,
+        num_hidden_layers=1,
+        tie_word_embeddings=False,
+    )
+    theirs = transformers.BertForMaskedLM(config)
+    with pytest.raises(ValueError, match="tie_word_embeddings is False"):
+        BERTForPreTraining.from_hf(theirs)
+    assert BERT.from_hf(theirs)  # the encoder has no part in it
+
+
+def test_an_encoder_has_no_heads_to_load():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        vocab_size=20,
+        hidden_size=8,
+        num_attention_heads=2,
+        intermediate_size=12,
+        num_hidden_layers=1,
+    )
+    with pytest.raises(ValueError, match="masked_language.bias, from cls.predictions"):
+        BERTForPreTraining.from_hf(transformers.BertModel(config))

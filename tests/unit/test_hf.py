@@ -224,10 +224,14 @@ def test_unsupported_options_are_refused(tmp_path, option, value):
         BERT.from_hf(folder)
 
 
-def test_two_dropouts_are_refused(tmp_path):
-    folder = write(tmp_path, config=CONFIG | {"attention_probs_dropout_prob": 0.0})
-    with pytest.raises(ValueError, match=r"hidden_dropout_prob is 0.1 .* is 0.0"):
-        BERT.from_hf(folder)
+def test_two_dropouts(tmp_path):
+    model = BERT.from_hf(
+        write(tmp_path, CONFIG | {"attention_probs_dropout_prob": 0.3})
+    )
+    layer = model.layers[0]
+    assert layer.self_attention.dropout == 0.3
+    assert layer.dropout.p == model.embedding.dropout.p == 0.1
+    assert layer.feed_forward.dropout.p == 0.0  # BERT has none there
 
 
 def test_a_config_without_a_needed_option(tmp_path):
