@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -88,6 +89,63 @@ def attention_multiply_adds(n: int, d: int) -> int:
 def gru_multiply_adds(n: int, d: int) -> int:
     """Multiply-adds of a GRU over ``n`` tokens: three gates, two d-by-d maps for each."""
     return 6 * n * d**2
+
+
+class DecoderShape(NamedTuple):
+    """What of a decoder-only model decides the cost of a context.
+
+    The shapes below are published: GPT-3 175B in Brown et al. (2020), table 2.1, and Llama 3
+    70B in Grattafiori et al. (2024), table 3.
+    """
+
+    num_layers: int
+    d_model: int
+    num_heads: int
+    num_kv_heads: int
+    d_k: int
+
+
+GPT3_175B = DecoderShape(96, 12288, 96, 96, 128)
+LLAMA3_70B = DecoderShape(80, 8192, 64, 8, 128)
+
+
+def cache_bytes(shape: DecoderShape, tokens: int, bytes_per_number: int = 2) -> int:
+    """Bytes of the keys and values of ``tokens`` tokens of one text; 2 a number is fp16.
+
+    Source: Shazeer (2019) for why few key-value heads; each layer keeps 2 * d_k numbers
+    for each of them and each token.
+    """
+    per_token = shape.num_layers * 2 * shape.num_kv_heads * shape.d_k
+    return tokens * per_token * bytes_per_number
+
+
+def attention_flops(
+    shape: DecoderShape, new_tokens: int, past_tokens: int = 0, *, causal: bool = True
+) -> int:
+    """Floating-point operations of Q K^T and of the average of the values, in all layers.
+
+    Two for a multiply-add: 4 * heads * d_k for each pair of a query and a key. The number
+    of key-value heads does not matter. The softmax, some percent more, is left out.
+
+    Args:
+        shape: of the model.
+        new_tokens: queries.
+        past_tokens: keys that are in the cache before.
+        causal: whether a pair with the key in the future costs nothing; a kernel that
+            computes it and throws it away does about twice the work.
+    """
+    pairs = new_tokens * past_tokens + (
+        new_tokens * (new_tokens + 1) // 2 if causal else new_tokens**2
+    )
+    return 4 * shape.num_layers * shape.num_heads * shape.d_k * pairs
+
+
+def weight_flops(parameters: int, tokens: int) -> int:
+    """2 * parameters * tokens: a multiply-add for each weight and token, forward only.
+
+    Source: Kaplan et al. (2020), section 2.1.
+    """
+    return 2 * parameters * tokens
 
 
 def _wait() -> None:

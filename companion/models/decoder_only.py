@@ -5,6 +5,7 @@ Sources: Radford et al. (2018), section 3.1 and 4.1; Radford et al. (2019), sect
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -23,9 +24,13 @@ class DecoderOnlyTransformer(nn.Module):
         num_layers: number of blocks.
         max_seq_len: the longest sequence, for which there are position embeddings.
         dropout: in training, of the embeddings and inside each block.
+        embedding_dropout, attention_dropout, hidden_dropout: of the embeddings, of the
+            attention weights and of the feed-forward networks' hidden units, where they
+            are not to be ``dropout``.
         num_kv_heads: key-value heads in a block, as in `MultiHeadAttention`.
         activation: of the feed-forward networks.
         norm_first: pre-norm blocks and a last norm (GPT-2), or post-norm ones (GPT).
+        layer_norm_eps: what layer norm adds to the variance.
         tied_output: whether the output projection is the token embedding once more.
 
     Raises:
@@ -42,15 +47,23 @@ class DecoderOnlyTransformer(nn.Module):
         max_seq_len: int = 1024,
         dropout: float = 0.1,
         *,
+        embedding_dropout: float | None = None,
+        attention_dropout: float | None = None,
+        hidden_dropout: float | None = None,
         num_kv_heads: int | None = None,
         activation: str = "gelu",
         norm_first: bool = True,
+        layer_norm_eps: float = 1e-5,
         tied_output: bool = True,
     ) -> None:
         super().__init__()
         self.max_seq_len = max_seq_len
         self.token_embedding = nn.Embedding(vocab_size, d_model)
-        self.positions = LearnedPositionalEmbedding(d_model, max_seq_len, dropout)
+        self.positions = LearnedPositionalEmbedding(
+            d_model,
+            max_seq_len,
+            dropout if embedding_dropout is None else embedding_dropout,
+        )
         self.layers = nn.ModuleList(
             TransformerBlock(
                 d_model,
@@ -60,10 +73,14 @@ class DecoderOnlyTransformer(nn.Module):
                 num_kv_heads=num_kv_heads,
                 activation=activation,
                 norm_first=norm_first,
+                layer_norm_eps=layer_norm_eps,
+                attention_dropout=attention_dropout,
+                hidden_dropout=hidden_dropout,
             )
             for _ in range(num_layers)
         )
-        self.norm = nn.LayerNorm(d_model) if norm_first else nn.Identity()
+        last_norm = nn.LayerNorm(d_model, eps=layer_norm_eps)
+        self.norm = last_norm if norm_first else nn.Identity()
         self.output_projection = nn.Linear(d_model, vocab_size, bias=False)
         for parameter in self.parameters():
             if parameter.ndim > 1:
@@ -110,3 +127,33 @@ class DecoderOnlyTransformer(nn.Module):
         """
         states = self.hidden_states(token_ids, mask, cache=cache)
         return self.output_projection(states[-1])
+
+    def loss(
+        self,
+        token_ids: Int[Tensor, "batch length"],
+        labels: Int[Tensor, "batch length"] | None = None,
+        mask: Bool[Tensor, "..."] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Mean cross-entropy of each token given those before it, in nats a token.
+
+        The logits at position t are for the token at t + 1: the shift is done here, as
+        in Hugging Face's models, so ``labels`` stand where the tokens stand.
+
+        Args:
+            token_ids: the texts.
+            labels: ``token_ids`` with -100 at each token that is not to count, such as
+                padding or a prompt; by default all count. The first never does, since
+                nothing foretells it.
+            mask: hides tokens, as in the call of the model.
+
+        Raises:
+            ValueError: ``labels`` has not the shape of ``token_ids``.
+        """
+        labels = token_ids if labels is None else labels
+        if labels.shape != token_ids.shape:
+            raise ValueError(
+                f"labels must have the shape of token_ids, {tuple(token_ids.shape)}, "
+                f"but it has shape {tuple(labels.shape)}"
+            )
+        logits = self(token_ids, mask)[:, :-1]  # (B, L - 1, V)
+        return F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
