@@ -55,6 +55,37 @@ def causal_mask(
     return everywhere.tril(diagonal=num_keys - num_queries)
 
 
+def sliding_window_mask(
+    num_queries: int,
+    num_keys: int | None = None,
+    *,
+    window: int,
+    device: torch.device | str | None = None,
+) -> Bool[Tensor, "queries keys"]:
+    """A causal mask that forgets: each position sees itself and the ``window - 1`` before it.
+
+    Queries are the last of the keys' positions, as in `causal_mask`:
+
+    >>> sliding_window_mask(4, window=2).int()
+    tensor([[1, 0, 0, 0],
+            [1, 1, 0, 0],
+            [0, 1, 1, 0],
+            [0, 0, 1, 1]], dtype=torch.int32)
+
+    Args:
+        num_queries, num_keys, device: as in `causal_mask`.
+        window: how many positions a query sees, its own among them.
+
+    Raises:
+        ValueError: a size is out of range.
+    """
+    if window < 1:
+        raise ValueError(f"window must be at least 1, but it is {window}")
+    causal = causal_mask(num_queries, num_keys, device=device)
+    last_hidden = causal.shape[1] - causal.shape[0] - window
+    return causal.triu(diagonal=last_hidden + 1)
+
+
 def padding_mask(
     token_ids: Int[Tensor, "batch keys"], pad_id: int = 0
 ) -> Bool[Tensor, "batch 1 1 keys"]:

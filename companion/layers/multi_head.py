@@ -3,7 +3,7 @@
 Sources: Vaswani et al. (2017), section 3.2.2; Shazeer (2019), "Fast Transformer
 Decoding: One Write-Head is All You Need" (multi-query); Ainslie et al. (2023), "GQA:
 Training Generalized Multi-Query Transformer Models from Multi-Head Checkpoints"
-(grouped-query).
+(grouped-query); Jiang et al. (2023), "Mistral 7B", section 2 (sliding window).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from companion.layers.attention import fused_attention, scaled_dot_product_attention
 from companion.layers.cache import KeyValueCache
+from companion.layers.masks import as_attention_mask, sliding_window_mask
 from companion.layers.record import RecordsAttention
 from companion.layers.rotary import RotaryEmbedding
 
@@ -37,6 +38,9 @@ class MultiHeadAttention(RecordsAttention):
         dropout: the probability with which an attention weight is dropped in training.
         bias: whether the four maps add a bias.
         rotary: turns queries and keys by their positions, in self-attention.
+        scale: what the scores are multiplied by; ``1 / sqrt(d_k)`` by default, 1 in T5.
+        window: in self-attention, each position sees itself and the ``window - 1``
+            before it, and nothing else. A cache then keeps no more than it has to.
 
     Raises:
         ValueError: the heads don't divide ``d_model``, the key-value heads don't divide
@@ -53,6 +57,8 @@ class MultiHeadAttention(RecordsAttention):
         dropout: float = 0.0,
         bias: bool = True,
         rotary: RotaryEmbedding | None = None,
+        scale: float | None = None,
+        window: int | None = None,
     ) -> None:
         super().__init__()
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
@@ -72,12 +78,16 @@ class MultiHeadAttention(RecordsAttention):
             raise ValueError(
                 f"dropout must be at least 0 and below 1, but it is {dropout}"
             )
+        if window is not None and window < 1:
+            raise ValueError(f"window must be at least 1 or None, but it is {window}")
         self.d_model = d_model
         self.num_heads = num_heads
         self.num_kv_heads = num_kv_heads
         self.d_k = d_model // num_heads if d_k is None else d_k
         self.dropout = dropout
         self.rotary = rotary
+        self.scale = scale
+        self.window = window
         self.W_q = nn.Linear(d_model, num_heads * self.d_k, bias=bias)
         self.W_k = nn.Linear(d_model, num_kv_heads * self.d_k, bias=bias)
         self.W_v = nn.Linear(d_model, num_kv_heads * self.d_k, bias=bias)
@@ -120,27 +130,31 @@ class MultiHeadAttention(RecordsAttention):
             K, V = cache.once(self, lambda: self._keys_and_values(key, value))
         else:
             K, V = self._keys_and_values(key, value)  # (B, H_kv, K, d_k) each
+            past = 0 if cache is None else cache.length_of(self)
             if self.rotary is not None and key is query:
-                past = 0 if cache is None else cache.length_of(self)
                 Q, K = self.rotary(Q, K, offset=past)
             if cache is not None:
-                K, V = cache.extend(self, K, V)
+                K, V = cache.extend(self, K, V, window=self.window)
+            if self.window is not None and key is query:
+                mask = self._within_window(mask, Q, K, past)
+                is_causal = True
         if self.num_kv_heads < self.num_heads:
             group = self.num_heads // self.num_kv_heads
             K = K.repeat_interleave(group, dim=1)  # (B, H, K, d_k)
             V = V.repeat_interleave(group, dim=1)  # (B, H, K, d_k)
 
-        dropout = self.dropout if self.training else 0.0
+        options = {
+            "bias": bias,
+            "is_causal": is_causal,
+            "scale": self.scale,
+            "dropout": self.dropout if self.training else 0.0,
+        }
         weights = None
         if need_weights or self.is_recorded:
-            heads, weights = scaled_dot_product_attention(
-                Q, K, V, mask, bias=bias, is_causal=is_causal, dropout=dropout
-            )
+            heads, weights = scaled_dot_product_attention(Q, K, V, mask, **options)
             self.record(weights)
         else:
-            heads = fused_attention(
-                Q, K, V, mask, bias=bias, is_causal=is_causal, dropout=dropout
-            )
+            heads = fused_attention(Q, K, V, mask, **options)
 
         joined = heads.transpose(1, 2).flatten(2)  # (B, H, Q, d_k) -> (B, Q, H * d_k)
         return self.W_o(joined), weights if need_weights else None
@@ -153,6 +167,21 @@ class MultiHeadAttention(RecordsAttention):
         V = self._split(self.W_v(value), self.num_kv_heads)  # (B, H_kv, K, d_k)
         return K, V
 
+    def _within_window(
+        self, mask: Tensor | None, Q: Tensor, K: Tensor, past: int
+    ) -> Tensor | None:
+        """``mask``, cut to the keys that are left, and the window."""
+        batch, heads, queries, keys = *Q.shape[:3], K.shape[2]
+        if mask is not None:
+            read = past + queries  # a mask counts the keys that are forgotten as well
+            if isinstance(mask, Tensor) and mask.shape[-1:] == (read,):
+                mask = mask[..., -keys:]
+            mask = as_attention_mask(mask, batch, heads, queries, keys)
+        if keys <= self.window:
+            return mask
+        seen = sliding_window_mask(queries, keys, window=self.window, device=Q.device)
+        return seen if mask is None else mask & seen
+
     def _split(self, x: Tensor, num_heads: int) -> Tensor:
         x = x.unflatten(-1, (num_heads, self.d_k))  # (B, L, H, d_k)
         return x.transpose(1, 2)  # (B, H, L, d_k)
@@ -161,4 +190,5 @@ class MultiHeadAttention(RecordsAttention):
         return (
             f"num_heads={self.num_heads}, num_kv_heads={self.num_kv_heads}, "
             f"d_k={self.d_k}, dropout={self.dropout}"
+            + (f", window={self.window}" if self.window is not None else "")
         )
