@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._mode_utils import no_dispatch
 from torch.utils.backend_registration import (
     _setup_privateuseone_for_python_backend as register_backend,
@@ -35,7 +36,9 @@ def fake_accelerator() -> Iterator[FakeTensorMode]:
     """All tensors made inside are fakes, on the CPU until they are moved."""
     # With Python's dispatcher, a fused operation that only real devices have (a GRU's
     # cell) falls apart into operations that fakes know.
-    with FakeTensorMode() as mode, enable_python_dispatcher():
+    # With a ShapeEnv, a size may be unknown: how many tokens an expert gets, say.
+    mode = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)
+    with mode, enable_python_dispatcher():
         yield mode
 
 
