@@ -63,6 +63,10 @@ class TextTokenizer:
         """The same tokens as strings."""
         return self._encode(text, pair).tokens
 
+    def offsets(self, text: str, pair: str | None = None) -> list[tuple[int, int]]:
+        """For each token, where it starts and ends in its text; (0, 0) for special ones."""
+        return self._encode(text, pair).offsets
+
     def decode(self, token_ids: Sequence[int] | Tensor) -> str:
         """The text of token ids, without special tokens."""
         return self._tokenizer.decode([int(token) for token in token_ids])

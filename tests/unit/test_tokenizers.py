@@ -101,3 +101,12 @@ def test_damaged_tokenizer_file(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ValueError, match="not a readable tokenizer"):
         load_tokenizer(tmp_path)
+
+
+def test_offsets_say_where_each_token_stands(tokenizer):
+    text, pair = "the cat sat", "on the mat"
+    tokens, offsets = tokenizer.tokens(text, pair), tokenizer.offsets(text, pair)
+    assert len(tokens) == len(offsets)
+    assert [offsets[i] for i in (0, 4, 8)] == [(0, 0)] * 3  # [CLS], [SEP], [SEP]
+    assert [text[a:b] for a, b in offsets[1:4]] == tokens[1:4]
+    assert [pair[a:b] for a, b in offsets[5:8]] == tokens[5:8]
