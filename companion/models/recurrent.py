@@ -107,3 +107,40 @@ class RecurrentTranslator(nn.Module):
             context, _ = self.attention(h, memory, source_mask)  # (B, T, D)
             h = torch.cat([context, h], dim=-1)  # (B, T, 2D)
         return self.output(self.combine(h).tanh()), state
+
+
+class RecurrentLanguageModel(nn.Module):
+    """An LSTM that foretells each next token: what language models were before GPT.
+
+    Source: Jozefowicz et al. (2016), "Exploring the Limits of Language Modeling", section
+    3.1, without its convolutions and projections; Press and Wolf (2017), "Using the Output
+    Embedding to Improve Language Models", for the tied output.
+
+    Args:
+        vocab_size: number of distinct tokens.
+        d_model: width of embeddings and states.
+        num_layers: LSTMs on top of each other.
+        dropout: in training, between the layers.
+    """
+
+    def __init__(
+        self, vocab_size: int, d_model: int, num_layers: int, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.token_embedding = nn.Embedding(vocab_size, d_model)
+        self.lstm = nn.LSTM(
+            d_model, d_model, num_layers, batch_first=True, dropout=dropout
+        )
+        self.output_projection = nn.Linear(d_model, vocab_size)
+        nn.init.normal_(self.token_embedding.weight, std=d_model**-0.5)
+        self.output_projection.weight = self.token_embedding.weight
+
+    def forward(
+        self, token_ids: Int[Tensor, "batch length"]
+    ) -> Float[Tensor, "batch length vocab"]:
+        """Logits of the token after each of ``token_ids``.
+
+        Padding, if any, comes last, where nothing that counts reads it.
+        """
+        states, _ = self.lstm(self.token_embedding(token_ids))
+        return self.output_projection(states)

@@ -4,7 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from companion import RecurrentTranslator, padding_mask, record_attention
+from companion import (
+    RecurrentLanguageModel,
+    RecurrentTranslator,
+    padding_mask,
+    record_attention,
+)
 from companion.runtime import device
 
 
@@ -99,3 +104,14 @@ def test_maps_are_recorded():
     with pytest.raises(ValueError, match="no attention layer"):
         with record_attention(make(False)):
             pass
+
+
+def test_the_language_model_foretells_from_what_came_before() -> None:
+    torch.manual_seed(0)
+    model = RecurrentLanguageModel(11, 16, 2)
+    assert model.output_projection.weight is model.token_embedding.weight
+    ids = torch.randint(11, (2, 9))
+    changed = ids.clone()
+    changed[:, 5] = (ids[:, 5] + 1) % 11
+    moved = (model(ids) - model(changed)).abs().amax(dim=(0, 2))
+    assert moved[:5].max() == 0 and moved[5:].min() > 0
