@@ -109,6 +109,70 @@ CASES: dict[str, Case] = {
         attends=True,
         kwargs={"need_weights": False, "bias": torch.randn(1, 4, 5, 5)},
     ),
+    "SlidingWindowAttention": Case(
+        lambda: companion.SlidingWindowAttention(16, 4, 4),
+        lambda: (_sequence(),),
+        attends=True,
+    ),
+    "SlidingWindowAttention, causal": Case(
+        lambda: companion.SlidingWindowAttention(16, 4, 2),
+        lambda: (_sequence(),),
+        attends=True,
+        kwargs={"is_causal": True},
+    ),
+    "SlidingWindowAttention, global": Case(
+        lambda: companion.SlidingWindowAttention(16, 4, 1, num_global=2),
+        lambda: (_sequence(),),
+        attends=True,
+    ),
+    "BigBirdAttention": Case(
+        lambda: companion.BigBirdAttention(16, 4, 1, 1),
+        lambda: (_sequence(8),),
+        attends=True,
+    ),
+    "BigBirdAttention, blocks of two": Case(
+        lambda: companion.BigBirdAttention(16, 4, 2, 1), lambda: (_sequence(17),)
+    ),
+    "OnlineSoftmaxAttention": Case(
+        lambda: companion.OnlineSoftmaxAttention(16, 4, 2),
+        lambda: (_sequence(),),
+        attends=True,
+    ),
+    "OnlineSoftmaxAttention, causal": Case(
+        lambda: companion.OnlineSoftmaxAttention(16, 4, 3),
+        lambda: (_sequence(),),
+        attends=True,
+        kwargs={"is_causal": True},
+    ),
+    # Their masks hide keys from all queries only: see test_efficient_rules.py.
+    "ChunkedAttention": Case(
+        lambda: companion.ChunkedAttention(16, 4), lambda: (_sequence(),)
+    ),
+    "LinformerAttention": Case(
+        lambda: companion.LinformerAttention(16, 4, 8, 3), lambda: (_sequence(),)
+    ),
+    "PerformerAttention": Case(
+        lambda: companion.PerformerAttention(16, 4, 8), lambda: (_sequence(),)
+    ),
+    "LinearAttention": Case(
+        lambda: companion.LinearAttention(16, 4), lambda: (_sequence(),)
+    ),
+    "LinearAttention, causal": Case(
+        lambda: companion.LinearAttention(16, 4, chunk_size=2),
+        lambda: (_sequence(),),
+        kwargs={"is_causal": True},
+    ),
+    "MultiHeadAttention, window": Case(
+        lambda: companion.MultiHeadAttention(16, 4, 2, window=3),
+        lambda: (_sequence(),),
+        attends=True,
+    ),
+    "MultiHeadAttention, window and fused": Case(
+        lambda: companion.MultiHeadAttention(16, 4, window=3),
+        lambda: (_sequence(),),
+        attends=True,
+        kwargs={"need_weights": False},
+    ),
     "PositionwiseFeedForward": Case(
         lambda: companion.PositionwiseFeedForward(16, 32, activation="gelu"),
         lambda: (_sequence(),),
@@ -118,6 +182,22 @@ CASES: dict[str, Case] = {
     ),
     "LayerNorm": Case(lambda: companion.LayerNorm(16), lambda: (_sequence(),)),
     "RMSNorm": Case(lambda: companion.RMSNorm(16), lambda: (_sequence(),)),
+    "LoRALinear": Case(
+        lambda: companion.LoRALinear(torch.nn.Linear(16, 12), rank=2),
+        lambda: (_sequence(),),
+    ),
+    "QuantizedLinear": Case(
+        lambda: companion.QuantizedLinear(torch.nn.Linear(16, 12)),
+        lambda: (_sequence(),),
+    ),
+    "Int8Linear": Case(
+        lambda: companion.Int8Linear(torch.nn.Linear(16, 12)),
+        lambda: (_sequence(),),
+    ),
+    "MixtureOfExperts": Case(
+        lambda: companion.MixtureOfExperts(16, 8, num_experts=4),
+        lambda: (_sequence(),),
+    ),
     "EncoderLayer": Case(
         lambda: companion.EncoderLayer(16, 4, 32), lambda: (_sequence(),)
     ),
@@ -140,11 +220,53 @@ CASES: dict[str, Case] = {
         lambda: companion.DecoderOnlyTransformer(11, 16, 4, 32, 2, max_seq_len=8),
         lambda: (_tokens(),),
     ),
+    "GPT": Case(
+        lambda: companion.GPT(11, 16, 4, 32, 2, max_seq_len=8), lambda: (_tokens(),)
+    ),
+    "GPT, post-norm": Case(
+        lambda: companion.GPT(11, 16, 4, num_layers=2, norm_first=False),
+        lambda: (_tokens(),),
+    ),
+    "LLaMA": Case(
+        lambda: companion.LLaMA(11, 16, 4, 24, 2, num_kv_heads=2),
+        lambda: (_tokens(),),
+    ),
+    "Mistral": Case(
+        lambda: companion.Mistral(11, 16, 4, 24, 2, num_kv_heads=2, window=3),
+        lambda: (_tokens(),),
+    ),
+    "PaLM": Case(
+        lambda: companion.PaLM(11, 16, 4, 2, d_k=8),
+        lambda: (_tokens(),),
+    ),
     "GivenSource": Case(
         lambda: companion.GivenSource(
             companion.Transformer(11, 13, 16, 4, 32, 2, 2), _tokens(7)
         ),
         lambda: (_tokens(),),
+    ),
+    "MultiHeadAttention, unscaled, fused": Case(
+        lambda: companion.MultiHeadAttention(16, 4, scale=1.0),
+        lambda: (_sequence(),),
+        attends=True,
+        kwargs={"need_weights": False},
+    ),
+    "T5": Case(
+        lambda: companion.T5(11, 16, 4, 8, 32, 2, 2),
+        lambda: (_tokens(7), _tokens()),
+    ),
+    "T5, gated, with a head of its own": Case(
+        lambda: companion.T5(
+            11, 16, 4, 8, 32, 2, 2, activation="gelu_new", gated=True, tied_output=False
+        ),
+        lambda: (_tokens(7), _tokens()),
+    ),
+    "BART": Case(
+        lambda: companion.BART(11, 16, 4, 32, 2, 2, max_seq_len=8),
+        lambda: (_tokens(7), _tokens()),
+    ),
+    "RecurrentLanguageModel": Case(
+        lambda: companion.RecurrentLanguageModel(11, 16, 2), lambda: (_tokens(),)
     ),
     "SSRU": Case(lambda: companion.SSRU(16), lambda: (_sequence(),)),
     "Marian": Case(
@@ -152,6 +274,87 @@ CASES: dict[str, Case] = {
     ),
     "BERT": Case(
         lambda: companion.BERT(11, 16, 4, 32, 2, max_seq_len=8),
+        lambda: (_tokens(),),
+    ),
+    "BERTForSequenceClassification": Case(
+        lambda: companion.BERTForSequenceClassification(
+            companion.BERT(11, 16, 4, 32, 2, max_seq_len=8, pooler=True), 3
+        ),
+        lambda: (_tokens(),),
+    ),
+    "BERTForTokenClassification": Case(
+        lambda: companion.BERTForTokenClassification(
+            companion.BERT(11, 16, 4, 32, 2, max_seq_len=8), 3
+        ),
+        lambda: (_tokens(),),
+    ),
+    "BERTForQuestionAnswering": Case(
+        lambda: companion.BERTForQuestionAnswering(
+            companion.BERT(11, 16, 4, 32, 2, max_seq_len=8)
+        ),
+        lambda: (_tokens(),),
+    ),
+    "BERTForPreTraining": Case(
+        lambda: companion.BERTForPreTraining(
+            companion.BERT(11, 16, 4, 32, 2, max_seq_len=8, pooler=True)
+        ),
+        lambda: (_tokens(),),
+    ),
+    "RoBERTa": Case(
+        lambda: companion.RoBERTa(11, 16, 4, 32, 2, max_seq_len=8),
+        lambda: (_tokens(),),
+    ),
+    "RoBERTaForMaskedLM": Case(
+        lambda: companion.RoBERTaForMaskedLM(
+            companion.RoBERTa(11, 16, 4, 32, 2, max_seq_len=8)
+        ),
+        lambda: (_tokens(),),
+    ),
+    "ALBERT": Case(
+        lambda: companion.ALBERT(
+            11, 16, 4, 32, 3, max_seq_len=8, d_embedding=6, num_groups=2
+        ),
+        lambda: (_tokens(),),
+    ),
+    "ALBERTForPreTraining": Case(
+        lambda: companion.ALBERTForPreTraining(
+            companion.ALBERT(11, 16, 4, 32, 2, max_seq_len=8, pooler=True)
+        ),
+        lambda: (_tokens(),),
+    ),
+    "EncoderOnlyTransformer": Case(
+        lambda: companion.EncoderOnlyTransformer(11, 16, 4, 32, 2, 3),
+        lambda: (_tokens(),),
+    ),
+    "EncoderOnlyTransformer, pre-norm, mean": Case(
+        lambda: companion.EncoderOnlyTransformer(
+            11, 16, 4, 32, 2, 3, norm_first=True, pooling="mean"
+        ),
+        lambda: (_tokens(),),
+        kwargs={"mask": torch.ones(2, 1, 1, 5, dtype=torch.bool)},
+    ),
+    "Longformer": Case(
+        lambda: companion.Longformer(
+            11, 16, 4, 32, 2, max_seq_len=8, attention_window=2
+        ),
+        lambda: (_tokens(),),
+    ),
+    "LongformerForMaskedLM": Case(
+        lambda: companion.LongformerForMaskedLM(
+            companion.Longformer(11, 16, 4, 32, 2, max_seq_len=8, attention_window=2)
+        ),
+        lambda: (_tokens(),),
+    ),
+    "BigBird": Case(
+        lambda: companion.BigBird(
+            11, 16, 4, 32, 2, max_seq_len=20, block_size=2, num_random_blocks=1
+        ),
+        lambda: (_tokens(17),),
+    ),
+    "BigBirdForPreTraining": Case(
+        lambda: companion.BigBirdForPreTraining(
+            companion.BigBird(11, 16, 4, 32, 2, max_seq_len=8, pooler=True)
+        ),
         lambda: (_tokens(),),
     ),
     "SinusoidalPositionalEncoding": Case(

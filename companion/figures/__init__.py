@@ -8,6 +8,8 @@ from typing import Any
 # Public name -> the module that holds it; loaded when first asked for.
 _EXPORTS = {
     "HeadViewer": "companion.figures.head_viewer",
+    "SamplingViewer": "companion.figures.sampling_viewer",
+    "PatternExplorer": "companion.figures.pattern_explorer",
     "attention_heatmap": "companion.figures.heatmaps",
     "show_source": "companion.figures.source",
     "visualize_attention_heads": "companion.figures.heatmaps",

@@ -16,6 +16,11 @@ from companion.training.losses import (
     perplexity,
     translation_loss,
 )
+from companion.training.masked_language import (
+    SentencePairs,
+    mask_tokens,
+    sentence_pairs,
+)
 from companion.training.recipes import train_transformer
 from companion.training.schedules import (
     CosineWithWarmup,
@@ -29,6 +34,7 @@ __all__ = [
     "Checkpoints",
     "CosineWithWarmup",
     "PairBatch",
+    "SentencePairs",
     "TokenBatches",
     "Trainer",
     "TrainingError",
@@ -39,8 +45,10 @@ __all__ = [
     "label_smoothed_cross_entropy",
     "load_checkpoint",
     "load_weights",
+    "mask_tokens",
     "perplexity",
     "save_checkpoint",
+    "sentence_pairs",
     "train_transformer",
     "transformer_lr",
     "translation_loss",
