@@ -99,7 +99,7 @@ def plot_curves(
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
     if percent:
         ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        ax.set_ylim(0, 1.05)
+        ax.set(ylim=(0, 1.05), xticks=x)
     label_lines(ax)
     plt.show()
 
@@ -109,10 +109,13 @@ def plot_speed(
 ) -> None:
     """Training speed on equally many tokens, cut into sequences of one length."""
     _, ax = plt.subplots(figsize=(WIDTH, 3.6))
+    ax.set_xscale("log", base=2)
     for model, values in tokens_a_second.items():
-        ax.loglog(lengths, values, marker="o", color=_MODEL_COLORS[model], label=model)
+        ax.plot(lengths, values, marker="o", color=_MODEL_COLORS[model], label=model)
     ax.set(title=title, xlabel="length of a sequence", ylabel="tokens a second")
+    ax.set_ylim(bottom=0)
     ax.set_xticks(lengths, [str(n) for n in lengths])
     ax.minorticks_off()
+    ax.yaxis.set_major_formatter(lambda y, _: f"{y:,.0f}")
     label_lines(ax)
     plt.show()
