@@ -1,7 +1,8 @@
 """A layer of the encoder: self-attention, then a feed-forward network, each with a residual and a norm.
 
 Source: Vaswani et al. (2017), section 3.1; Xiong et al. (2020), "On Layer Normalization
-in the Transformer Architecture", for the order of norm and sub-layer.
+in the Transformer Architecture", for the order of norm and sub-layer. Image models add what
+`companion.layers.residual` holds.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from companion.layers.cache import KeyValueCache
 from companion.layers.feed_forward import PositionwiseFeedForward
 from companion.layers.multi_head import MultiHeadAttention
+from companion.layers.residual import DropPath, LayerScale
 
 
 class EncoderLayer(nn.Module):
@@ -31,6 +33,11 @@ class EncoderLayer(nn.Module):
         attention_dropout: for the attention weights; ``dropout`` by default.
         hidden_dropout: for the hidden units of the feed-forward network; ``dropout`` by
             default. BERT and GPT-2 have none there.
+        qkv_bias: whether the maps to queries, keys and values add a bias.
+        drop_path: the probability with which a sub-layer is left out (see `DropPath`).
+        layer_scale: the start of the factors of each sub-layer's output (see
+            `LayerScale`); None for no factors.
+        feed_forward: in place of ``PositionwiseFeedForward(d_model, d_ff, ...)``.
     """
 
     def __init__(
@@ -46,6 +53,10 @@ class EncoderLayer(nn.Module):
         num_kv_heads: int | None = None,
         attention_dropout: float | None = None,
         hidden_dropout: float | None = None,
+        qkv_bias: bool = True,
+        drop_path: float = 0.0,
+        layer_scale: float | None = None,
+        feed_forward: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.self_attention = MultiHeadAttention(
@@ -53,8 +64,9 @@ class EncoderLayer(nn.Module):
             num_heads,
             num_kv_heads,
             dropout=dropout if attention_dropout is None else attention_dropout,
+            qkv_bias=qkv_bias,
         )
-        self.feed_forward = PositionwiseFeedForward(
+        self.feed_forward = feed_forward or PositionwiseFeedForward(
             d_model,
             d_ff,
             dropout if hidden_dropout is None else hidden_dropout,
@@ -62,7 +74,12 @@ class EncoderLayer(nn.Module):
         )
         self.norm1 = nn.LayerNorm(d_model, eps=layer_norm_eps)
         self.norm2 = nn.LayerNorm(d_model, eps=layer_norm_eps)
+        self.scale1, self.scale2 = (
+            nn.Identity() if layer_scale is None else LayerScale(d_model, layer_scale)
+            for _ in range(2)
+        )
         self.dropout = nn.Dropout(dropout)
+        self.drop_path = DropPath(drop_path)
         self.norm_first = norm_first
 
     def forward(
@@ -80,9 +97,9 @@ class EncoderLayer(nn.Module):
         """
         if self.norm_first:
             x = x + self._attend(self.norm1(x), mask, is_causal, cache)
-            return x + self.dropout(self.feed_forward(self.norm2(x)))
+            return x + self._feed(self.norm2(x))
         x = self.norm1(x + self._attend(x, mask, is_causal, cache))
-        return self.norm2(x + self.dropout(self.feed_forward(x)))
+        return self.norm2(x + self._feed(x))
 
     def _attend(
         self,
@@ -94,4 +111,7 @@ class EncoderLayer(nn.Module):
         output, _ = self.self_attention(
             x, mask=mask, is_causal=is_causal, need_weights=False, cache=cache
         )
-        return self.dropout(output)
+        return self.drop_path(self.scale1(self.dropout(output)))
+
+    def _feed(self, x: Tensor) -> Tensor:
+        return self.drop_path(self.scale2(self.dropout(self.feed_forward(x))))

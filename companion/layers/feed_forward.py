@@ -19,6 +19,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "gelu": F.gelu,
     "gelu_new": partial(F.gelu, approximate="tanh"),  # as in GPT-2's code
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),  # as in CLIP's code
     "silu": F.silu,  # also called swish
     "sigmoid": torch.sigmoid,
     "linear": lambda x: x,

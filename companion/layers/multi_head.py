@@ -37,6 +37,7 @@ class MultiHeadAttention(RecordsAttention):
         d_k: width of a head; ``d_model / num_heads`` by default.
         dropout: the probability with which an attention weight is dropped in training.
         bias: whether the four maps add a bias.
+        qkv_bias: the same of all but ``W_o``; ``bias`` by default.
         rotary: turns queries and keys by their positions, in self-attention.
         scale: what the scores are multiplied by; ``1 / sqrt(d_k)`` by default, 1 in T5.
         window: in self-attention, each position sees itself and the ``window - 1``
@@ -59,6 +60,7 @@ class MultiHeadAttention(RecordsAttention):
         rotary: RotaryEmbedding | None = None,
         scale: float | None = None,
         window: int | None = None,
+        qkv_bias: bool | None = None,
     ) -> None:
         super().__init__()
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
@@ -88,9 +90,10 @@ class MultiHeadAttention(RecordsAttention):
         self.rotary = rotary
         self.scale = scale
         self.window = window
-        self.W_q = nn.Linear(d_model, num_heads * self.d_k, bias=bias)
-        self.W_k = nn.Linear(d_model, num_kv_heads * self.d_k, bias=bias)
-        self.W_v = nn.Linear(d_model, num_kv_heads * self.d_k, bias=bias)
+        qkv_bias = bias if qkv_bias is None else qkv_bias
+        self.W_q = nn.Linear(d_model, num_heads * self.d_k, bias=qkv_bias)
+        self.W_k = nn.Linear(d_model, num_kv_heads * self.d_k, bias=qkv_bias)
+        self.W_v = nn.Linear(d_model, num_kv_heads * self.d_k, bias=qkv_bias)
         self.W_o = nn.Linear(num_heads * self.d_k, d_model, bias=bias)
 
     def forward(
