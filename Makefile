@@ -33,7 +33,7 @@ book: assets ## build the book into _build/html
 	@$(VENV) -m companion.book build $(if $(ONLY),--only $(ONLY))
 
 test: assets ## run all tests, and every notebook against its stored outputs
-	@OMP_NUM_THREADS=1 $(TESTS) -n $(JOBS) --dist loadscope tests book
+	@OMP_NUM_THREADS=1 $(TESTS) -n $(JOBS) --dist loadscope --no-loadscope-reorder tests book
 	@echo "All tests passed, and every notebook printed what it says it prints."
 
 gpu: assets ## the same on CUDA, with a tolerance for its rounding

@@ -102,6 +102,48 @@ def check(root: Path) -> int:
     return 1 if found else 0
 
 
+def keep_executed(
+    root: Path, path: Path, notebook: NotebookNode, seconds: float
+) -> bool:
+    """Give a build what was executed elsewhere, so that it need not run it again.
+
+    Args:
+        root: of the repository.
+        path: of the chapter.
+        notebook: with all outputs.
+        seconds: that it took.
+
+    Returns:
+        Whether it was kept. While a build runs, which may be executing the chapter
+        itself, nothing is.
+    """
+    (root / "_build").mkdir(exist_ok=True)
+    try:
+        with FileLock(root / "_build" / ".lock", timeout=20):
+            _keep(root, _cache(root), Run(path, notebook, seconds))
+    except Timeout:
+        return False
+    return True
+
+
+def _keep(root: Path, cache: JupyterCacheAbstract, run: Run) -> None:
+    data = {"execution_seconds": run.seconds}
+    bundle = CacheBundleIn(run.notebook, str(run.path), data=data)
+    cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+    timings = _timings(root)
+    timings[run.path.stem] = {
+        "seconds": round(run.seconds, 1),
+        "peak_mb": round(run.peak_mb),
+    }
+    text = json.dumps(timings, indent=1, sort_keys=True) + "\n"
+    (root / "_build" / "timings.json").write_text(text)
+
+
+def _timings(root: Path) -> dict[str, dict[str, float]]:
+    file = root / "_build" / "timings.json"
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
 def _execute(
     root: Path,
     cache: JupyterCacheAbstract,
@@ -110,24 +152,15 @@ def _execute(
     write: Callable[[Run], None] | None = None,
 ) -> bool:
     """Execute chapters into the cache, print times and failures; whether all went well."""
-    file = root / "_build" / "timings.json"
-    timings = json.loads(file.read_text()) if file.is_file() else {}
 
     def keep(run: Run) -> None:
         if run.error:
             return
-        data = {"execution_seconds": run.seconds}
-        bundle = CacheBundleIn(run.notebook, str(run.path), data=data)
-        cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
-        timings[run.path.stem] = {
-            "seconds": round(run.seconds, 1),
-            "peak_mb": round(run.peak_mb),
-        }
-        file.write_text(json.dumps(timings, indent=1, sort_keys=True) + "\n")
+        _keep(root, cache, run)
         if write:
             write(run)
 
-    past = {name: entry["seconds"] for name, entry in timings.items()}
+    past = {name: entry["seconds"] for name, entry in _timings(root).items()}
     runs = execute(chapters, keep, jobs=jobs, past=past)
     _print_times(runs)
     failures = [run.error for run in runs if run.error]

@@ -30,6 +30,7 @@ from companion.training.evaluation import (
     evaluate,
     sum_of_loss,
 )
+from companion.training.parallel import OneProcess, whole
 
 # Where a run is, beside its history.
 _POSITION = ("step", "_epoch", "_batch", "_best", "_since_best")
@@ -72,7 +73,10 @@ class Trainer:
         resume: go on from the newest checkpoint, if there is one. A run that was
             killed and resumed gives the same numbers as one that was not, to the last
             bit on a CPU.
-        progress: whether to show a progress bar.
+        progress: whether to show a progress bar; of several processes, the first has it.
+        parallel: who else takes part, as `companion.training.parallel.start` gives it.
+            ``batches`` are then those of this process, as many as every other's, and
+            ``loss`` calls the model itself.
 
     Attributes:
         history: a row for each update: ``step`` (from 1), ``epoch`` (from 0), ``loss``
@@ -103,13 +107,16 @@ class Trainer:
     checkpoint_every: int = 1000
     resume: bool = False
     progress: bool = True
+    parallel: OneProcess = field(default_factory=OneProcess)
 
     history: list[Row] = field(default_factory=list, init=False)
     step: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self._check_options()
-        self._called = torch.compile(self.model) if self.compile else self.model
+        self._called = self.parallel.wrap(self.model)
+        if self.compile:
+            self._called = torch.compile(self._called)
         self._scaler = torch.amp.GradScaler(
             next(self.model.parameters()).device.type, enabled=self.precision == "fp16"
         )
@@ -203,26 +210,35 @@ class Trainer:
         started = time.perf_counter()
         self.optimizer.zero_grad()
         loss_sum, num_tokens, divisor = 0.0, 0, None
-        for batch in group:
-            loss, tokens = sum_of_loss(self.loss, self._called, batch, self.precision)
-            # All gradients are to be divided by the number of tokens in the update,
-            # which is known at the end. Dividing by the first batch's number keeps
-            # them in fp16's range until then.
-            divisor = tokens.clamp(min=1) if divisor is None else divisor
-            self._scaler.scale(loss / divisor).backward()
+        for number, batch in enumerate(group, 1):
+            last = number == len(group)
+            with self.parallel.micro_batch(self._called, last=last):
+                loss, tokens = sum_of_loss(
+                    self.loss, self._called, batch, self.precision
+                )
+                # All gradients are to be divided by the number of tokens in the update,
+                # which is known at the end. Dividing by the first batch's number keeps
+                # them in fp16's range until then. Processes average their gradients,
+                # so it is the mean number over them.
+                tokens = self.parallel.total(tokens)
+                if divisor is None:
+                    divisor = tokens.clamp(min=1) / self.parallel.world_size
+                self._scaler.scale(loss / divisor).backward()
             loss_sum, num_tokens = loss_sum + loss.detach(), num_tokens + tokens
+        loss_sum = self.parallel.total(loss_sum)
         self._scaler.unscale_(self.optimizer)
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         if len(group) > 1:
+            wanted = float(num_tokens.clamp(min=1)) / self.parallel.world_size
             for p in parameters:
-                p.grad.mul_(divisor).div_(num_tokens.clamp(min=1))
+                p.grad.mul_(float(divisor)).div_(wanted)
         limit = math.inf if self.max_grad_norm is None else self.max_grad_norm
         row = {
             "step": self.step + 1,
             "epoch": self._epoch,
             "loss": (loss_sum / num_tokens.clamp(min=1)).item(),
             "lr": float(self.optimizer.param_groups[0]["lr"]),
-            "grad_norm": clip_grad_norm_(parameters, limit).item(),
+            "grad_norm": whole(clip_grad_norm_(parameters, limit)).item(),
             "tokens": int(num_tokens),
         }
         if not (math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"])):
@@ -255,14 +271,17 @@ class Trainer:
         self._since_best = 0 if loss < self._best else self._since_best + 1
         self._best = min(self._best, loss)
         if self.checkpoints and self._since_best == 0:
-            self.checkpoints.save_best(self._state())
+            self.parallel.save(self.checkpoints.save_best, self._state())
 
     def _bar(self, num_steps: int | None, num_epochs: int | None) -> tqdm:
         total = num_steps
         if num_epochs is not None and hasattr(self.batches, "__len__"):
             total = num_epochs * math.ceil(len(self.batches) / self.accumulate)
         return tqdm(
-            total=total, initial=self.step, unit="step", disable=not self.progress
+            total=total,
+            initial=self.step,
+            unit="step",
+            disable=not self.progress or self.parallel.rank > 0,
         )
 
     def _show(self, bar: tqdm, row: Row) -> None:
@@ -297,9 +316,9 @@ class Trainer:
 
     def _save(self) -> int:
         """Save a checkpoint of this step, if the weights are good; returns the step."""
-        if not all(p.isfinite().all() for p in self.model.parameters()):
+        if not all(whole(p.isfinite().all()) for p in self.model.parameters()):
             raise self._error("a weight after the update", self.history[-1])
-        self.checkpoints.save(self._state(), self.step)
+        self.parallel.save(self.checkpoints.save, self._state(), self.step)
         return self.step
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -316,6 +335,9 @@ class Trainer:
         self.history = state["history"]
         self._epoch_rng = state["epoch_rng"]
         set_rng_state(state["rng"])
+        if self.parallel.world_size > 1:
+            # One process's generators were saved. Each goes on with numbers of its own.
+            torch.manual_seed(torch.initial_seed() + self.step + self.parallel.rank)
 
     def _error(self, what: str, row: Row) -> TrainingError:
         saved = self.checkpoints.paths() if self.checkpoints else []
@@ -336,6 +358,11 @@ class Trainer:
             raise ValueError(
                 f"precision must be 'fp32', 'bf16' or 'fp16', but it is "
                 f"{self.precision!r}"
+            )
+        if self.precision == "fp16" and self.parallel.world_size > 1:
+            raise ValueError(
+                "precision 'fp16' scales the loss, which several processes would have to "
+                "agree on; with parallel it may be 'fp32' or 'bf16'"
             )
         if self.max_grad_norm is not None and self.max_grad_norm <= 0:
             raise ValueError(

@@ -13,12 +13,14 @@ thread, uses the sanitize file beside it and a time limit a cell. Write `python 
 
 Outputs are compared as they are stored (companion/book/slim.py): all text, but no pictures, widgets
 or progress bars. A notebook that was not run from top to bottom fails, where nbval itself would
-pass it unchecked. A notebook that has no use for a GPU says so in its metadata:
+pass it unchecked. What has passed goes, pictures and all, to the execution cache of the book, so that
+`make book` after `make test` need not run it again. A notebook that has no use for a GPU says so in its metadata:
 `{"companion": {"gpu": false}}`.
 """
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -28,8 +30,15 @@ import pytest
 from nbformat import NotebookNode
 from nbval.plugin import IPyNbCell, IPyNbFile
 
-from companion.book.execute import CELL_TIMEOUT, KERNEL_ENV, STARTUP_TIMEOUT
-from companion.book.slim import count_problem, slim_outputs
+from companion.book import toc
+from companion.book.build import keep_executed
+from companion.book.execute import (
+    CELL_TIMEOUT,
+    KERNEL_ENV,
+    STARTUP_TIMEOUT,
+    USUAL_SECONDS,
+)
+from companion.book.slim import count_problem, drop_progress, slim_outputs
 
 GPU_RTOL = 1e-4
 NBVAL_CELL_TIMEOUT = 2000  # nbval's own default, which means that nobody set one
@@ -84,6 +93,22 @@ def pytest_configure(config: pytest.Config) -> None:
             )
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Notebooks first, the longest before all; pages are driven when all have been run."""
+    folders = ("parity", "browser", "unit")
+
+    def place(node: pytest.Collector) -> tuple[int, float]:
+        if isinstance(node, Notebook):
+            about = nbformat.read(node.path, as_version=4).metadata.get("companion", {})
+            return 0, -about.get("budget_seconds", USUAL_SECONDS)
+        folder = node.path.parent.name
+        return 1 + folders.index(folder) if folder in folders else len(folders) + 1, 0
+
+    places = {item.parent: place(item.parent) for item in items}
+    items.sort(key=lambda item: places[item.parent])
+
+
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "Notebook | None":
     return (
         Notebook.from_parent(parent, path=file_path)
@@ -96,9 +121,26 @@ class Notebook(IPyNbFile):
     """A notebook: a test that it is executed, one a cell, under --gpu one that it used CUDA."""
 
     def setup(self) -> None:
+        self.passed: dict[int, list[NotebookNode]] = {}  # outputs of the cells
+        self.started = time.monotonic()
         device = {"COMPANION_DEVICE": "cuda"} if self.config.option.gpu else {}
         with mock.patch.dict(os.environ, KERNEL_ENV | device):
             super().setup()
+
+    def teardown(self) -> None:
+        super().teardown()
+        code = [cell for cell in self.nb.cells if cell.cell_type == "code"]
+        root = self.config.rootpath
+        in_book = (root / "_toc.yml").is_file() and self.path in toc.notebooks(root)
+        all_passed = len(self.passed) == len(code)
+        if in_book and all_passed and not self.config.option.gpu:
+            executed = nbformat.read(self.path, as_version=4)
+            cells = [cell for cell in executed.cells if cell.cell_type == "code"]
+            for number, cell in enumerate(cells):
+                cell.outputs = drop_progress(self.passed[number])
+                cell.execution_count = number + 1
+            seconds = time.monotonic() - self.started
+            keep_executed(root, self.path, executed, seconds)
 
     def collect(self) -> Iterator[pytest.Item]:
         yield Executed.from_parent(self, name="executed")
@@ -147,6 +189,10 @@ class UsedCuda(pytest.Item):
 
 class Cell(IPyNbCell):
     """A code cell, whose outputs are compared slim and within the tolerance for floats."""
+
+    def runtest(self) -> None:
+        super().runtest()
+        self.parent.passed[self.cell_num] = self.test_outputs
 
     def compare_outputs(
         self, test: list, ref: list, skip_compare: tuple | None = None

@@ -123,6 +123,26 @@ def no_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "_sphinx", no_sphinx)
 
 
+def test_what_the_notebook_tests_have_passed_is_not_run_again(
+    book: Path, executed: Callable[[], list[str]]
+) -> None:
+    build.refresh(book)
+    assert build.build(book) == 0
+    images = book / "_build" / "html" / "_images"
+    pictures = {file.name: file.read_bytes() for file in images.iterdir()}
+    shutil.rmtree(book / "_build")
+    chapter = book / "book" / "01_a.ipynb"
+    chapter.write_text(chapter.read_text().replace("chapter 1", "chapter 2"))
+    command = [sys.executable, "-m", "pytest", "-p", "tests.notebooks.plugin", "-q"]
+    command += ["--rootdir", str(book), "-c", os.devnull, str(book / "book")]
+    tested = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert "1 failed, 3 passed" in tested.stdout, tested.stdout
+    executed()
+    assert build.build(book) == 0
+    assert executed() == ["01_a"]
+    assert {file.name: file.read_bytes() for file in images.iterdir()} == pictures
+
+
 def test_a_failing_cell_is_named_and_the_other_chapter_is_kept(
     book: Path,
     capfd: pytest.CaptureFixture[str],
