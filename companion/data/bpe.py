@@ -178,6 +178,10 @@ class BPETokenizer:
         """Each token as a string, special ones included."""
         return [self._tokenizer.id_to_token(int(token)) for token in token_ids]
 
+    def to_json(self) -> str:
+        """All of it as the ``tokenizers`` library writes it: vocabulary, merges and so on."""
+        return self._tokenizer.to_str()
+
     def save(self, path: str | Path) -> None:
         """Write the tokenizer to a JSON file, for `load_bpe`."""
         self._tokenizer.save(str(path))

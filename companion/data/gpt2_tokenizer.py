@@ -60,7 +60,7 @@ def load_gpt2_tokenizer() -> Tokenizer:
     before it make of its bytes.
     """
     ranks = gpt2_ranks()
-    letters = _letters()
+    letters = byte_letters()
     name = {token: "".join(letters[byte] for byte in token) for token in ranks}
     merges = []
     for token, rank in ranks.items():
@@ -75,7 +75,7 @@ def load_gpt2_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def _letters() -> dict[int, str]:
+def byte_letters() -> dict[int, str]:
     """A printable letter for each byte: itself if it has one, else one from 256 on.
 
     That is how GPT-2's vocabulary file writes bytes, and how "Ġ" came to mean a blank.

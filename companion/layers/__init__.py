@@ -63,11 +63,18 @@ from companion.layers.mixture import (
 )
 from companion.layers.multi_head import MultiHeadAttention
 from companion.layers.norms import LayerNorm, RMSNorm
+from companion.layers.patches import (
+    PatchEmbedding,
+    PatchPositions,
+    patchify,
+    unpatchify,
+)
 from companion.layers.positions import (
     LearnedPositionalEmbedding,
     SinusoidalPositionalEncoding,
     inverse_frequencies,
     shift_matrix,
+    sinusoidal_grid,
     sinusoidal_table,
 )
 from companion.layers.quantization import Int8Linear, QuantizedLinear, quantize_
@@ -79,6 +86,7 @@ from companion.layers.relative import (
     relative_positions,
     t5_buckets,
 )
+from companion.layers.residual import DropPath, LayerScale
 from companion.layers.rotary import RotaryEmbedding, to_half_split, to_interleaved
 from companion.layers.rotary_scaling import (
     DynamicNTKScaling,
@@ -89,6 +97,13 @@ from companion.layers.rotary_scaling import (
     YaRNScaling,
 )
 from companion.layers.ssru import SSRU
+from companion.layers.windows import (
+    WindowRelativeBias,
+    relative_index,
+    shifted_window_mask,
+    window_partition,
+    window_reverse,
+)
 
 __all__ = [
     "SSRU",
@@ -99,6 +114,7 @@ __all__ = [
     "ChunkedAttention",
     "CrossAttention",
     "DecoderLayer",
+    "DropPath",
     "DynamicNTKScaling",
     "EfficientAttention",
     "EncoderLayer",
@@ -106,6 +122,7 @@ __all__ = [
     "Int8Linear",
     "KeyValueCache",
     "LayerNorm",
+    "LayerScale",
     "LearnedPositionalEmbedding",
     "LinearAttention",
     "LinearScaling",
@@ -116,6 +133,8 @@ __all__ = [
     "MultiHeadAttention",
     "NTKScaling",
     "OnlineSoftmaxAttention",
+    "PatchEmbedding",
+    "PatchPositions",
     "PerformerAttention",
     "PositionwiseFeedForward",
     "QKVProjection",
@@ -129,6 +148,7 @@ __all__ = [
     "SlidingWindowAttention",
     "T5RelativeBias",
     "TransformerBlock",
+    "WindowRelativeBias",
     "YaRNScaling",
     "add_lora",
     "alibi_slopes",
@@ -151,17 +171,21 @@ __all__ = [
     "merge_lora",
     "online_softmax_attention",
     "padding_mask",
+    "patchify",
     "performer_attention",
     "positive_features",
     "quantize_",
     "random_features",
     "record_attention",
     "record_routing",
+    "relative_index",
     "relative_positions",
     "remove_lora",
     "save_lora",
     "scaled_dot_product_attention",
     "shift_matrix",
+    "shifted_window_mask",
+    "sinusoidal_grid",
     "sinusoidal_table",
     "sliding_window_attention",
     "sliding_window_mask",
@@ -169,4 +193,7 @@ __all__ = [
     "to_half_split",
     "to_interleaved",
     "trigonometric_features",
+    "unpatchify",
+    "window_partition",
+    "window_reverse",
 ]

@@ -93,6 +93,49 @@ def sinusoidal_table(
     return table.to(dtype=dtype, device=torch.get_default_device())
 
 
+def sinusoidal_grid(
+    grid: tuple[int, int],
+    d_model: int,
+    *,
+    num_prefix: int = 0,
+    base: float = 10000.0,
+    dtype: torch.dtype = torch.float32,
+) -> Float[Tensor, "length d_model"]:
+    """Sine and cosine of the places of a grid, row by row: half of a vector a coordinate.
+
+    The first half of each vector is `sinusoidal_table`, in ``"halves"``, of the column,
+    the second that of the row. One would expect the row first. The authors of MAE had
+    the two swapped, and all its checkpoints have been so since.
+
+    Args:
+        grid: how many places there are from top to bottom and from left to right.
+        d_model: the width, a multiple of 4.
+        num_prefix: how many zero vectors stand before the grid, for [CLS] and its like.
+        base: see `inverse_frequencies`.
+        dtype: of the table.
+
+    Raises:
+        ValueError: a width that is no multiple of 4, or a side below 1.
+    """
+    if d_model < 4 or d_model % 4:
+        raise ValueError(
+            "d_model must be a multiple of 4, since it is split into sines and cosines "
+            f"of rows and columns, but it is {d_model}"
+        )
+    rows, columns = (
+        sinusoidal_table(side, d_model // 2, "halves", base=base, dtype=dtype)
+        for side in grid
+    )
+    place = torch.cat(
+        [
+            columns.expand(len(rows), -1, -1),
+            rows[:, None].expand(-1, len(columns), -1),
+        ],
+        dim=-1,
+    )  # (rows, columns, D)
+    return torch.cat([place.new_zeros(num_prefix, d_model), place.flatten(0, 1)])
+
+
 def shift_matrix(
     k: int,
     d_model: int,
