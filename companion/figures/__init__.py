@@ -7,9 +7,14 @@ from typing import Any
 
 # Public name -> the module that holds it; loaded when first asked for.
 _EXPORTS = {
+    "FeatureScrubber": "companion.figures.feature_scrubber",
     "HeadViewer": "companion.figures.head_viewer",
+    "MaskViewer": "companion.figures.mask_viewer",
     "SamplingViewer": "companion.figures.sampling_viewer",
+    "PatchViewer": "companion.figures.patch_viewer",
     "PatternExplorer": "companion.figures.pattern_explorer",
+    "WindowExplorer": "companion.figures.window_explorer",
+    "PictureSearch": "companion.figures.picture_search",
     "attention_heatmap": "companion.figures.heatmaps",
     "show_source": "companion.figures.source",
     "visualize_attention_heads": "companion.figures.heatmaps",
