@@ -103,7 +103,7 @@ def check(root: Path) -> int:
 
 
 def keep_executed(
-    root: Path, path: Path, notebook: NotebookNode, seconds: float
+    root: Path, path: Path, notebook: NotebookNode, seconds: float, peak_mb: float
 ) -> bool:
     """Give a build what was executed elsewhere, so that it need not run it again.
 
@@ -112,6 +112,7 @@ def keep_executed(
         path: of the chapter.
         notebook: with all outputs.
         seconds: that it took.
+        peak_mb: the most memory that it held.
 
     Returns:
         Whether it was kept. While a build runs, which may be executing the chapter
@@ -120,7 +121,7 @@ def keep_executed(
     (root / "_build").mkdir(exist_ok=True)
     try:
         with FileLock(root / "_build" / ".lock", timeout=20):
-            _keep(root, _cache(root), Run(path, notebook, seconds))
+            _keep(root, _cache(root), Run(path, notebook, seconds, peak_mb))
     except Timeout:
         return False
     return True

@@ -34,7 +34,8 @@ STARTUP_TIMEOUT = (
 )
 USUAL_SECONDS = 60.0  # a chapter's budget, the guess for one that never ran
 
-_PEAK = "max(__import__('resource').getrusage(who).ru_maxrss for who in (0, -1))"
+# The kernel's peak memory, in the system's unit: evaluate it there, then `peak_mb` reads the reply.
+PEAK = "max(__import__('resource').getrusage(who).ru_maxrss for who in (0, -1))"
 
 
 @dataclass
@@ -143,10 +144,15 @@ async def _run(path: Path, notebook: NotebookNode, on_cell: Callable[[], None]) 
 async def _peak_mb(client: NotebookClient) -> float:
     reply = await ensure_async(
         client.kc.execute(
-            "", silent=True, user_expressions={"peak": _PEAK}, reply=True, timeout=60
+            "", silent=True, user_expressions={"value": PEAK}, reply=True, timeout=60
         )
     )
-    peak = reply["content"]["user_expressions"]["peak"]["data"]["text/plain"]
+    return peak_mb(reply)
+
+
+def peak_mb(reply: dict) -> float:
+    """Megabytes, from a kernel's reply to ``user_expressions={"value": PEAK}``."""
+    peak = reply["content"]["user_expressions"]["value"]["data"]["text/plain"]
     unit = (
         1 if sys.platform == "darwin" else 2**10
     )  # macOS counts in bytes, Linux in KB

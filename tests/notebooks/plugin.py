@@ -35,8 +35,10 @@ from companion.book.build import keep_executed
 from companion.book.execute import (
     CELL_TIMEOUT,
     KERNEL_ENV,
+    PEAK,
     STARTUP_TIMEOUT,
     USUAL_SECONDS,
+    peak_mb,
 )
 from companion.book.slim import count_problem, drop_progress, slim_outputs
 
@@ -128,19 +130,35 @@ class Notebook(IPyNbFile):
             super().setup()
 
     def teardown(self) -> None:
+        executed, peak = self._executed(), 0.0
+        if executed is not None:
+            peak = peak_mb(self.evaluate(PEAK))
         super().teardown()
-        code = [cell for cell in self.nb.cells if cell.cell_type == "code"]
-        root = self.config.rootpath
-        in_book = (root / "_toc.yml").is_file() and self.path in toc.notebooks(root)
-        all_passed = len(self.passed) == len(code)
-        if in_book and all_passed and not self.config.option.gpu:
-            executed = nbformat.read(self.path, as_version=4)
-            cells = [cell for cell in executed.cells if cell.cell_type == "code"]
-            for number, cell in enumerate(cells):
-                cell.outputs = drop_progress(self.passed[number])
-                cell.execution_count = number + 1
+        if executed is not None:
             seconds = time.monotonic() - self.started
-            keep_executed(root, self.path, executed, seconds)
+            keep_executed(self.config.rootpath, self.path, executed, seconds, peak)
+
+    def _executed(self) -> NotebookNode | None:
+        """The chapter with what it printed and drew; None if that is not what the book wants."""
+        root, code = self.config.rootpath, [c for c in self.nb.cells if is_code(c)]
+        in_book = (root / "_toc.yml").is_file() and self.path in toc.notebooks(root)
+        if self.config.option.gpu or not in_book or len(self.passed) < len(code):
+            return None
+        executed = nbformat.read(self.path, as_version=4)
+        for number, cell in enumerate(filter(is_code, executed.cells)):
+            cell.outputs = drop_progress(self.passed[number])
+            cell.execution_count = number + 1
+        return executed
+
+    def evaluate(self, expression: str) -> dict:
+        """The kernel's reply to ``user_expressions={"value": expression}``."""
+        return self.kernel.kc.execute(
+            "",
+            silent=True,
+            user_expressions={"value": expression},
+            reply=True,
+            timeout=30,
+        )
 
     def collect(self) -> Iterator[pytest.Item]:
         yield Executed.from_parent(self, name="executed")
@@ -158,6 +176,10 @@ class Notebook(IPyNbFile):
             yield UsedCuda.from_parent(self, name="used CUDA")
 
 
+def is_code(cell: NotebookNode) -> bool:
+    return cell.cell_type == "code"
+
+
 class Executed(pytest.Item):
     """The stored notebook was run from top to bottom."""
 
@@ -172,15 +194,8 @@ class UsedCuda(pytest.Item):
     """The notebook's kernel has allocated memory on the GPU."""
 
     def runtest(self) -> None:
-        client = self.parent.kernel.kc
-        reply = client.execute(
-            "",
-            silent=True,
-            user_expressions={"used": _CUDA_BYTES},
-            reply=True,
-            timeout=30,
-        )
-        if reply["content"]["user_expressions"]["used"]["data"]["text/plain"] == "0":
+        reply = self.parent.evaluate(_CUDA_BYTES)
+        if reply["content"]["user_expressions"]["value"]["data"]["text/plain"] == "0":
             pytest.fail(
                 f"{self.path.name} ran without allocating anything on the GPU",
                 pytrace=False,
