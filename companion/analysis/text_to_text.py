@@ -1,10 +1,10 @@
 """One small T5 for four tasks, against a model for each, with pre-training and without.
 
-The results of one seed are kept beside this file, in ``text_to_text.csv``. Made anew by
+The results of three seeds are kept beside this file, in ``text_to_text.csv``. Made anew by
 
-    python -m companion.analysis.text_to_text
+    python -m companion.analysis.text_to_text --seeds 0 1 2
 
-which takes about five minutes on one core of a laptop. ``--seeds 1 2`` adds two more.
+which takes about a quarter of an hour on one core of a laptop.
 """
 
 from __future__ import annotations
