@@ -129,41 +129,12 @@ function render({ model, el }) {
   }
   const events = ["change:moment", "change:chosen"];
   events.forEach((event) => model.on(event, draw));
-  const themes = new MutationObserver(paintAll);
-  for (const element of [document.documentElement, document.body]) {
-    themes.observe(element, {
-      attributes: true,
-      attributeFilter: ["class", "data-theme", "data-jp-theme-light"],
-    });
-  }
-  const system = matchMedia("(prefers-color-scheme: dark)");
-  system.addEventListener("change", paintAll);
+  const stopFollowing = followTheme(paintAll);
   paintAll();
   return () => {
     events.forEach((event) => model.off(event, draw));
-    themes.disconnect();
-    system.removeEventListener("change", paintAll);
+    stopFollowing();
   };
-}
-
-// Dark by the page's own word where it has one (Sphinx, JupyterLab, VS Code), else the system's.
-function isDark() {
-  const theme = document.documentElement.dataset.theme;
-  if (theme) return theme === "dark";
-  const jupyter = document.body.dataset.jpThemeLight;
-  if (jupyter) return jupyter === "false";
-  if (/vscode-(dark|light)/.test(document.body.className)) {
-    return document.body.classList.contains("vscode-dark");
-  }
-  return matchMedia("(prefers-color-scheme: dark)").matches;
-}
-
-function make(parent, tag, attributes = {}, text = "") {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  if (text !== "") element.textContent = text;
-  parent.append(element);
-  return element;
 }
 
 export default { render };

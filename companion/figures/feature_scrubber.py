@@ -12,7 +12,7 @@ import numpy as np
 import traitlets
 from numpy.typing import ArrayLike
 
-from companion.figures.widget import Figure
+from companion.figures.widget import Figure, figure_module
 
 _HERE = Path(__file__).parent
 
@@ -36,7 +36,7 @@ class FeatureScrubber(Figure):
         ValueError: shapes don't fit, or a number is out of range.
     """
 
-    _esm = _HERE / "feature_scrubber.js"
+    _esm = figure_module(_HERE / "feature_scrubber.js")
     _css = _HERE / "feature_scrubber.css"
 
     moment = traitlets.Int(0).tag(sync=True)

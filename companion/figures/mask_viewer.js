@@ -132,20 +132,11 @@ function render({ model, el }) {
   }
   const events = ["example", "hidden", "order"].map((name) => `change:${name}`);
   events.forEach((event) => model.on(event, draw));
-  const themes = new MutationObserver(paintAll);
-  for (const element of [document.documentElement, document.body]) {
-    themes.observe(element, {
-      attributes: true,
-      attributeFilter: ["class", "data-theme", "data-jp-theme-light"],
-    });
-  }
-  const system = matchMedia("(prefers-color-scheme: dark)");
-  system.addEventListener("change", paintAll);
+  const stopFollowing = followTheme(paintAll);
   paintAll();
   return () => {
     events.forEach((event) => model.off(event, draw));
-    themes.disconnect();
-    system.removeEventListener("change", paintAll);
+    stopFollowing();
   };
 }
 
@@ -253,26 +244,6 @@ function fromHalf(bits) {
   const sign = bits & 0x8000 ? -1 : 1, exponent = (bits >> 10) & 31, fraction = bits & 1023;
   if (exponent === 0) return sign * fraction * 2 ** -24;
   return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
-}
-
-// Dark by the page's own word where it has one (Sphinx, JupyterLab, VS Code), else the system's.
-function isDark() {
-  const theme = document.documentElement.dataset.theme;
-  if (theme) return theme === "dark";
-  const jupyter = document.body.dataset.jpThemeLight;
-  if (jupyter) return jupyter === "false";
-  if (/vscode-(dark|light)/.test(document.body.className)) {
-    return document.body.classList.contains("vscode-dark");
-  }
-  return matchMedia("(prefers-color-scheme: dark)").matches;
-}
-
-function make(parent, tag, attributes = {}, text = "") {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  if (text !== "") element.textContent = text;
-  parent.append(element);
-  return element;
 }
 
 export default { render };

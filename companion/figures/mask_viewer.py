@@ -11,7 +11,7 @@ import traitlets
 from jaxtyping import Float
 from torch import Tensor
 
-from companion.figures.widget import Figure
+from companion.figures.widget import Figure, figure_module
 from companion.layers.patches import patchify
 from companion.models.mae import MAE, Masking
 
@@ -38,7 +38,7 @@ class MaskViewer(Figure):
             patches, without a decoder, or of an activation other than GELU.
     """
 
-    _esm = _HERE / "mask_viewer.js"
+    _esm = figure_module(_HERE / "mask_viewer.js")
     _css = _HERE / "mask_viewer.css"
 
     example = traitlets.Int(0).tag(sync=True)

@@ -13,7 +13,7 @@ import torch
 import traitlets
 from numpy.typing import ArrayLike
 
-from companion.figures.widget import Figure
+from companion.figures.widget import Figure, figure_module
 
 _HERE = Path(__file__).parent
 _MAX_WEIGHTS = 800_000
@@ -43,7 +43,7 @@ class PatchViewer(Figure):
             weight is not between 0 and 1, or there are too many weights for a page.
     """
 
-    _esm = _HERE / "patch_viewer.js"
+    _esm = figure_module(_HERE / "patch_viewer.js")
     _css = _HERE / "patch_viewer.css"
 
     image = traitlets.Int(1).tag(sync=True)

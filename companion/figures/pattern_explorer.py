@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import traitlets
 
-from companion.figures.widget import Figure
+from companion.figures.widget import Figure, figure_module
 
 _HERE = Path(__file__).parent
 _HIGHEST = {"window": 16, "num_global": 4, "num_random": 4, "layers": 8}
@@ -34,7 +34,7 @@ class PatternExplorer(Figure):
         ValueError: a number is out of range.
     """
 
-    _esm = _HERE / "pattern_explorer.js"
+    _esm = figure_module(_HERE / "pattern_explorer.js")
     _css = _HERE / "pattern_explorer.css"
 
     window = traitlets.Int(2).tag(sync=True)

@@ -81,21 +81,12 @@ function render({ model, el }) {
   }
   const events = ["change:query", "change:like"];
   events.forEach((event) => model.on(event, draw));
-  const themes = new MutationObserver(paint);
-  for (const element of [document.documentElement, document.body]) {
-    themes.observe(element, {
-      attributes: true,
-      attributeFilter: ["class", "data-theme", "data-jp-theme-light"],
-    });
-  }
-  const system = matchMedia("(prefers-color-scheme: dark)");
-  system.addEventListener("change", paint);
+  const stopFollowing = followTheme(paint);
   paint();
   draw();
   return () => {
     events.forEach((event) => model.off(event, draw));
-    themes.disconnect();
-    system.removeEventListener("change", paint);
+    stopFollowing();
   };
 }
 
@@ -204,25 +195,5 @@ const unit = (x) => {
   return x.map((value) => value / length);
 };
 const mean = (vectors) => unit(vectors[0].map((_, i) => vectors.reduce((sum, x) => sum + x[i], 0)));
-
-// Dark by the page's own word where it has one (Sphinx, JupyterLab, VS Code), else the system's.
-function isDark() {
-  const theme = document.documentElement.dataset.theme;
-  if (theme) return theme === "dark";
-  const jupyter = document.body.dataset.jpThemeLight;
-  if (jupyter) return jupyter === "false";
-  if (/vscode-(dark|light)/.test(document.body.className)) {
-    return document.body.classList.contains("vscode-dark");
-  }
-  return matchMedia("(prefers-color-scheme: dark)").matches;
-}
-
-function make(parent, tag, attributes = {}, text = "") {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  if (text !== "") element.textContent = text;
-  parent.append(element);
-  return element;
-}
 
 export default { render };

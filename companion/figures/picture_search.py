@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from companion.data.openmoji import NamedPictures
-from companion.figures.widget import Figure
+from companion.figures.widget import Figure, figure_module
 from companion.models.clip import CLIP, CLIPText
 from companion.runtime import device
 from companion.training.clip import Captions, normalized
@@ -47,7 +47,7 @@ class PictureSearch(Figure):
         ValueError: there are no pictures, or ``marked`` has another length.
     """
 
-    _esm = _HERE / "picture_search.js"
+    _esm = figure_module(_HERE / "picture_search.js")
     _css = _HERE / "picture_search.css"
 
     query = traitlets.Unicode("cat").tag(sync=True)

@@ -21,6 +21,12 @@ _HOST = (Path(__file__).parent / "static_host.js").read_text(encoding="utf8")
 _OWN_TRAITS_OF_WIDGETS = frozenset(ipywidgets.DOMWidget.class_traits(sync=True))
 
 
+def figure_module(path: Path) -> str:
+    """The JavaScript of a figure, with the functions that all figures share in front."""
+    common = path.with_name("common.js").read_text(encoding="utf8")
+    return common + "\n" + path.read_text(encoding="utf8")
+
+
 class Figure(anywidget.AnyWidget):
     """A widget that also works on a page without Jupyter.
 

@@ -148,41 +148,12 @@ function render({ model, el }) {
   }
   const events = ["blocks", "shift", "mask", "row", "column"].map((name) => `change:${name}`);
   events.forEach((event) => model.on(event, draw));
-  const themes = new MutationObserver(repaint);
-  for (const element of [document.documentElement, document.body]) {
-    themes.observe(element, {
-      attributes: true,
-      attributeFilter: ["class", "data-theme", "data-jp-theme-light"],
-    });
-  }
-  const system = matchMedia("(prefers-color-scheme: dark)");
-  system.addEventListener("change", repaint);
+  const stopFollowing = followTheme(repaint);
   repaint();
   return () => {
     events.forEach((event) => model.off(event, draw));
-    themes.disconnect();
-    system.removeEventListener("change", repaint);
+    stopFollowing();
   };
-}
-
-// Dark by the page's own word where it has one (Sphinx, JupyterLab, VS Code), else the system's.
-function isDark() {
-  const theme = document.documentElement.dataset.theme;
-  if (theme) return theme === "dark";
-  const jupyter = document.body.dataset.jpThemeLight;
-  if (jupyter) return jupyter === "false";
-  if (/vscode-(dark|light)/.test(document.body.className)) {
-    return document.body.classList.contains("vscode-dark");
-  }
-  return matchMedia("(prefers-color-scheme: dark)").matches;
-}
-
-function make(parent, tag, attributes = {}, text = "") {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  if (text !== "") element.textContent = text;
-  parent.append(element);
-  return element;
 }
 
 export default { render };

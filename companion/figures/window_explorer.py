@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import traitlets
 
-from companion.figures.widget import Figure
+from companion.figures.widget import Figure, figure_module
 
 _HERE = Path(__file__).parent
 _LOWEST = {"blocks": 1}
@@ -34,7 +34,7 @@ class WindowExplorer(Figure):
         ValueError: a number is out of range.
     """
 
-    _esm = _HERE / "window_explorer.js"
+    _esm = figure_module(_HERE / "window_explorer.js")
     _css = _HERE / "window_explorer.css"
 
     blocks = traitlets.Int(1).tag(sync=True)
