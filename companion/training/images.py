@@ -38,8 +38,9 @@ from companion.data.images import (
 from companion.models.convnet import ConvNet
 from companion.models.vit import ViT
 from companion.runtime import device, seed_everything
-from companion.training.checkpoints import CheckpointError, Checkpoints, load_weights
-from companion.training.errors import Row, TrainingError
+from companion.training.checkpoints import Checkpoints, load_weights
+from companion.training.command import exit_status
+from companion.training.errors import Row
 from companion.training.loop import Trainer
 from companion.training.schedules import CosineWithWarmup
 
@@ -228,19 +229,7 @@ def accuracy(model: nn.Module, data: LabelledImages, batch_size: int = 256) -> f
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Exit status: 0 fine, 1 training failed, 2 bad input, 130 stopped."""
-    options = _parser().parse_args(arguments)
-    try:
-        run(options)
-    except (TrainingError, CheckpointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nStopped. The same command with --resume goes on.", file=sys.stderr)
-        return 130
-    return 0
+    return exit_status(run, _parser().parse_args(arguments))
 
 
 def run(options: argparse.Namespace) -> float:

@@ -41,11 +41,10 @@ from companion.models.transformer import Transformer
 from companion.runtime import seed_everything
 from companion.training.batching import TokenBatches
 from companion.training.checkpoints import (
-    CheckpointError,
     Checkpoints,
     load_weights,
 )
-from companion.training.errors import TrainingError
+from companion.training.command import exit_status
 from companion.training.recipes import train_transformer
 
 # Translating and scoring
@@ -144,19 +143,7 @@ def translate_pairs(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Exit status: 0 fine, 1 training failed, 2 bad input, 130 stopped."""
-    options = _parser().parse_args(arguments)
-    try:
-        run(options)
-    except (TrainingError, CheckpointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nStopped. The same command with --resume goes on.", file=sys.stderr)
-        return 130
-    return 0
+    return exit_status(run, _parser().parse_args(arguments))
 
 
 def run(options: argparse.Namespace) -> Scores:
