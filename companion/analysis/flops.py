@@ -114,6 +114,56 @@ def forward_flops(model: nn.Module, *inputs: Any, **options: Any) -> Flops:
     return Flops(sum(by_kind.values()) - attention, attention)
 
 
+def layer_flops(model: nn.Module, *inputs: Any, **options: Any) -> Flops:
+    """The same by hand, for any model: from what goes through each of its layers.
+
+    A `Linear` costs 2 x inputs x outputs for each row, a convolution 2 x its kernel for
+    each number it gives, and `MultiHeadAttention` 2 d_k for each score and as much for
+    the average. What a model multiplies outside of such layers is not seen: an output
+    that is the embedding's table once more, without a `Linear`, and attention that
+    leaves pairs out.
+    """
+    weights = attention = 0
+
+    def linear(layer: nn.Linear, given: tuple, _named: dict, _result: Tensor) -> None:
+        nonlocal weights
+        weights += 2 * given[0].numel() * layer.out_features
+
+    def convolution(layer: Any, _given: tuple, _named: dict, result: Tensor) -> None:
+        nonlocal weights
+        weights += 2 * result.numel() * layer.weight[0].numel()
+
+    def attend(
+        layer: MultiHeadAttention, given: tuple, named: dict, _result: Any
+    ) -> None:
+        nonlocal attention
+        query, key = (*given, None)[:2]
+        key = named.get("key") if key is None else key
+        keys = query.shape[1] if key is None else key.shape[1]
+        pairs = query.shape[0] * query.shape[1] * keys
+        attention += 4 * pairs * layer.num_heads * layer.d_k
+
+    counts = {
+        nn.Linear: linear,
+        nn.Conv1d: convolution,
+        nn.Conv2d: convolution,
+        MultiHeadAttention: attend,
+    }
+    hooks = [
+        layer.register_forward_hook(count, with_kwargs=True)
+        for layer in model.modules()
+        for kind, count in counts.items()
+        if isinstance(layer, kind)
+    ]
+    try:
+        with torch.no_grad():
+            model(*inputs, **options)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return Flops(weights, attention)
+
+
 def decoder_forward_flops(
     num_layers: int,
     d_model: int,
@@ -122,7 +172,7 @@ def decoder_forward_flops(
     length: int,
     batch: int = 1,
 ) -> Flops:
-    """The same by hand, for a GPT: every term of Hoffmann et al. (2022), appendix F.
+    """The same from the sizes alone, for a GPT: every term of Hoffmann et al. (2022), appendix F.
 
     For each token and layer: 2 * 4 d^2 for queries, keys, values and output, 2 * 2 d d_ff
     for the feed-forward network; and at the end 2 d V for the logits. For each pair of

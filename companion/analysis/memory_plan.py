@@ -39,10 +39,18 @@ class GPTShape:
         return 4 * (d * d + d) + 2 * d * f + f + d + 4 * d
 
     @property
+    def table_parameters(self) -> int:
+        """Outside of the blocks: the two tables and the last norm.
+
+        In FSDP they stay from the forward to the backward pass, since the output is one
+        of the tables.
+        """
+        return (self.vocab_size + self.length + 2) * self.d_model
+
+    @property
     def parameters(self) -> int:
         """Of the model."""
-        tables = (self.vocab_size + self.length) * self.d_model
-        return tables + self.num_layers * self.layer_parameters + 2 * self.d_model
+        return self.table_parameters + self.num_layers * self.layer_parameters
 
 
 # GPT-2 and GPT-3: Radford et al. (2019), table 2; Brown et al. (2020), table 2.1.
@@ -65,6 +73,10 @@ class MemoryPlan(NamedTuple):
         activations: what the forward pass keeps for the backward pass.
         gathered: weights of other devices that are here for the moment, in FSDP, and
             the copies in 16 bits that mixed precision works with.
+        logits: the gradient by the log-softmax and the one by the logits, in float32,
+            with which the backward pass begins.
+
+    Not all of them are largest at one moment, so that the sum is a little too high.
     """
 
     parameters: int
@@ -72,6 +84,7 @@ class MemoryPlan(NamedTuple):
     optimizer: int
     activations: int
     gathered: int
+    logits: int
 
     @property
     def total(self) -> int:
@@ -142,14 +155,17 @@ def plan(
     d, V = shape.d_model, shape.vocab_size
     head = tokens * (4 * (d + 2) + product * d + 4 * V)
     if strategy == "fsdp":
-        # The tables stay from the forward to the backward pass, since the output is one
-        # of them; of the blocks, one is at work and one on its way.
-        tables = P - shape.num_layers * shape.layer_parameters
-        gathered = product * (tables + 2 * shape.layer_parameters)
+        # Of the blocks, one is at work and one on its way.
+        gathered = product * (shape.table_parameters + 2 * shape.layer_parameters)
     else:
         gathered = 0 if precision == "fp32" else 2 * P  # autocast's copies
     return MemoryPlan(
-        4 * P // shares, 4 * P // shares, 8 * P // shares, kept + head, gathered
+        parameters=4 * P // shares,
+        gradients=4 * P // shares,
+        optimizer=8 * P // shares,
+        activations=kept + head,
+        gathered=gathered,
+        logits=2 * 4 * V * tokens,
     )
 
 
@@ -208,17 +224,18 @@ def traffic(
     P, L, n = shape.parameters, shape.num_layers, devices
     product = 4 if precision == "fp32" else 2
     hidden = product * batch * shape.length * shape.d_model  # one layer's output
-    weights = all_gather_bytes(product * P, n)
+    tables = all_gather_bytes(product * shape.table_parameters, n)
+    blocks = all_gather_bytes(product * L * shape.layer_parameters, n)
     gradients = all_gather_bytes(4 * P, n)
     return {
         "data parallel (DDP)": Traffic(
             all_reduce_bytes(4 * P, n), 1, True, "gradients, averaged"
         ),
         "fully sharded (FSDP)": Traffic(
-            2 * weights + gradients,
-            3 * (L + 1),
+            tables + 2 * blocks + gradients,
+            3 * L + 2,
             True,
-            "weights twice, gradients once",
+            "blocks twice, tables and gradients once",
         ),
         "tensor parallel": Traffic(
             4 * L * all_reduce_bytes(hidden, n),

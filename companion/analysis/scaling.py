@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -39,17 +39,24 @@ KAPLAN_D = PowerLaw(5.4e13, 0.095)
 KAPLAN_C = PowerLaw(3.1e8, 0.050)
 
 
-def kaplan_loss(
-    parameters: float | np.ndarray,
-    tokens: float | np.ndarray,
-    *,
-    N_c: float = 6.4e13,
-    D_c: float = 1.8e13,
-    alpha_N: float = 0.076,
-    alpha_D: float = 0.103,
-) -> float | np.ndarray:
-    """L(N, D) of Kaplan et al. (2020), equation 1.5, with the constants of table 2."""
-    return ((N_c / parameters) ** (alpha_N / alpha_D) + D_c / tokens) ** alpha_D
+@dataclass(frozen=True)
+class KaplanLaw:
+    """L(N, D) of Kaplan et al. (2020), equation 1.5: no loss that stays."""
+
+    N_c: float
+    D_c: float
+    alpha_N: float
+    alpha_D: float
+
+    def __call__(
+        self, parameters: float | np.ndarray, tokens: float | np.ndarray
+    ) -> float | np.ndarray:
+        model = (self.N_c / parameters) ** (self.alpha_N / self.alpha_D)
+        return (model + self.D_c / tokens) ** self.alpha_D
+
+
+# Kaplan et al. (2020), table 2.
+KAPLAN = KaplanLaw(N_c=6.4e13, D_c=1.8e13, alpha_N=0.076, alpha_D=0.103)
 
 
 @dataclass(frozen=True)
@@ -174,13 +181,7 @@ def fit_parametric(
     """
     from scipy.optimize import minimize
 
-    if len(runs) < 5:
-        raise ValueError(
-            f"runs must hold at least 5, one for each constant, but it holds {len(runs)}"
-        )
-    if min(min(run) for run in runs) <= 0:
-        raise ValueError("runs must hold positive numbers only")
-    N, D, L = (np.log(np.array(column, float)) for column in zip(*runs, strict=True))
+    N, D, L = _columns(runs, at_least=5)
 
     def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
         a, b, e, alpha, beta = x
@@ -219,6 +220,68 @@ def fit_parametric(
     return ParametricLaw(math.exp(e), math.exp(a), math.exp(b), alpha, beta)
 
 
+def fit_kaplan(runs: Sequence[Run], *, delta: float = 1e-3) -> KaplanLaw:
+    """The law of Kaplan et al. (2020) that fits ``runs`` best, in the same sense.
+
+    Args:
+        runs: at least four, one for each constant.
+        delta: beyond which the Huber loss of the logarithm is linear.
+
+    Raises:
+        ValueError: too few runs, or one whose numbers are not positive.
+    """
+    from scipy.optimize import least_squares
+
+    N, D, L = _columns(runs, at_least=4)
+
+    def off(x: np.ndarray) -> np.ndarray:
+        """From alpha_N, alpha_D and what each term is at the middle of the runs."""
+        alpha_N, alpha_D, model, text = x
+        terms = (
+            model - alpha_N / alpha_D * (N - N.mean()),
+            text - (D - D.mean()),
+        )
+        return alpha_D * np.logaddexp(*terms) - L
+
+    start = (0.1, 0.2, L.mean() / 0.2 - 1, L.mean() / 0.2 - 1)
+    scale = [0.1, 0.1, 1.0, 1.0]
+    best = least_squares(off, start, x_scale=scale, loss="huber", f_scale=delta)
+    alpha_N, alpha_D, model, text = best.x
+    return KaplanLaw(
+        math.exp(N.mean() + model * alpha_D / alpha_N),
+        math.exp(D.mean() + text),
+        alpha_N,
+        alpha_D,
+    )
+
+
+def _columns(runs: Sequence[Run], *, at_least: int) -> tuple[np.ndarray, ...]:
+    """The logarithms of parameters, tokens and losses."""
+    if len(runs) < at_least:
+        raise ValueError(
+            f"runs must hold at least {at_least}, one for each constant, but it holds "
+            f"{len(runs)}"
+        )
+    if min(min(run) for run in runs) <= 0:
+        raise ValueError("runs must hold positive numbers only")
+    return tuple(np.log(np.array(column, float)) for column in zip(*runs, strict=True))
+
+
+def resamples(
+    runs: Sequence[Run], number: int, *, seed: int = 0
+) -> Iterator[list[Run]]:
+    """``number`` samples of ``runs``, as many each, drawn with replacement.
+
+    What is computed from each of them spreads as it would if other runs had been made.
+    """
+    draw = np.random.default_rng(seed)
+    while number > 0:
+        sample = [runs[i] for i in draw.integers(len(runs), size=len(runs))]
+        if len(set(sample)) >= 5:
+            number -= 1
+            yield sample
+
+
 def bootstrap(
     runs: Sequence[Run],
     number: int = 200,
@@ -232,16 +295,13 @@ def bootstrap(
     spread of the results is the uncertainty that comes from which runs there are.
     """
     whole = fit_parametric(runs, starts=starts)
-    first = [
-        [math.log(v) for v in (whole.A, whole.B, whole.E)] + [whole.alpha, whole.beta]
+    # Where E has vanished it has no slope to come back by, so it starts at 0.1 at least.
+    logs = [math.log(whole.A), math.log(whole.B), math.log(max(whole.E, 0.1))]
+    first = [[*logs, whole.alpha, whole.beta]]
+    return [
+        fit_parametric(sample, starts=first)
+        for sample in resamples(runs, number, seed=seed)
     ]
-    draw = np.random.default_rng(seed)
-    laws = []
-    while len(laws) < number:
-        sample = [runs[i] for i in draw.integers(len(runs), size=len(runs))]
-        if len(set(sample)) >= 5:
-            laws.append(fit_parametric(sample, starts=first))
-    return laws
 
 
 def interval(values: Sequence[float], level: float = 0.9) -> tuple[float, float]:

@@ -6,7 +6,7 @@ section 2.2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, pre_tokenizers
@@ -26,6 +26,19 @@ def byte_level_tokenizer(files: Sequence[Path], vocab_size: int = 257) -> Tokeni
     Raises:
         ValueError: the vocabulary has no room for the bytes and the end.
     """
+    tokenizer, trainer = _untrained(vocab_size)
+    tokenizer.train([str(file) for file in files], trainer)
+    return tokenizer
+
+
+def byte_tokenizer_of(texts: Iterable[str], vocab_size: int = 257) -> Tokenizer:
+    """The same, learned from strings."""
+    tokenizer, trainer = _untrained(vocab_size)
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _untrained(vocab_size: int) -> tuple[Tokenizer, BpeTrainer]:
     if vocab_size < 257:
         raise ValueError(
             f"vocab_size must be at least 257, the bytes and {END_OF_TEXT}, but it is "
@@ -40,5 +53,4 @@ def byte_level_tokenizer(files: Sequence[Path], vocab_size: int = 257) -> Tokeni
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train([str(file) for file in files], trainer)
-    return tokenizer
+    return tokenizer, trainer

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Float
-from matplotlib.figure import Figure
 from matplotlib.ticker import (
     FixedLocator,
     NullFormatter,
@@ -18,7 +17,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from companion.figures.heatmaps import attention_heatmap
-from companion.figures.style import COLORS, WIDTH, label_lines, spread
+from companion.figures.style import COLORS, WIDTH, headline, label_lines, spread
 
 _COPIERS = {
     "attention": COLORS["attention"],
@@ -124,7 +123,7 @@ def plot_saturation(
     axes[1].set_ylim(0, 1)
     axes[2].set_yscale("log")
     axes[0].legend(loc="upper left")
-    _title(figure, "Without the scale, softmax saturates as $d_k$ grows")
+    headline(figure, "Without the scale, softmax saturates as $d_k$ grows")
     plt.show()
 
 
@@ -139,7 +138,7 @@ def plot_causality(slopes: Mapping[str, Float[Tensor, "length length"]]) -> None
         ax.set_title(name, fontsize=11, fontweight="normal")
         ax.set(xlabel="input moved", ylabel="")
     axes[0].set_ylabel("output that follows")
-    _title(figure, "Causal layers hear nothing of the future")
+    headline(figure, "Causal layers hear nothing of the future")
     plt.show()
 
 
@@ -185,8 +184,3 @@ def plot_cost(
     ax.set(title=title, xlabel="length n (tokens)", ylabel=unit)
     label_lines(ax)
     plt.show()
-
-
-def _title(figure: Figure, text: str) -> None:
-    """One title over several panels, where that of a single panel would stand."""
-    figure.suptitle(text, fontweight="bold", fontsize=12.5, x=0.01, ha="left")

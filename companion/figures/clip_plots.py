@@ -8,12 +8,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.ticker import NullFormatter, PercentFormatter
 from torch import Tensor
 
-from companion.figures.style import COLORS, WIDTH, label_lines
+from companion.figures.style import COLORS, WIDTH, headline, label_lines
 
 _SEED_DOT = {"marker": "o", "ms": 5, "ls": "", "alpha": 0.8}
 
@@ -33,7 +32,7 @@ def plot_pairs(
         ax.set_title(
             _broken(name, 13), fontsize=7.5, fontweight="normal", loc="center", pad=3
         )
-    _title(figure, "A picture and its name: nobody sorted them into classes")
+    headline(figure, "A picture and its name: nobody sorted them into classes")
     plt.show()
 
 
@@ -85,7 +84,7 @@ def plot_similarity(
     ax.set_xlabel("name (read a row: which name does the picture choose?)")
     ax.grid(False)
     figure.colorbar(shown, ax=ax, shrink=0.7, label="cosine")
-    _title(figure, title)
+    headline(figure, title)
     plt.show()
 
 
@@ -124,7 +123,9 @@ def plot_temperature(
     )
     axes[1].yaxis.set_major_formatter(PercentFormatter(1))
     axes[1].legend(fontsize=9)
-    _title(figure, "One mistake keeps the scale finite; a large one looks at it alone")
+    headline(
+        figure, "One mistake keeps the scale finite; a large one looks at it alone"
+    )
     plt.show()
 
 
@@ -145,7 +146,7 @@ def plot_history(history: Sequence[Mapping[str, float]], batch_size: int) -> Non
     axes[0].set(xlabel="updates", ylabel="loss of a training batch", ylim=(0, None))
     axes[1].plot(steps, [row["temperature"] for row in history], color=COLORS["key"])
     axes[1].set(xlabel="updates", ylabel="temperature τ")
-    _title(figure, "The loss falls, and the temperature finds its own way")
+    headline(figure, "The loss falls, and the temperature finds its own way")
     plt.show()
 
 
@@ -183,7 +184,7 @@ def plot_retrieval(
         ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         ax.set_xlim(0, 0.35)
     axes[0].invert_yaxis()
-    _title(figure, title)
+    headline(figure, title)
     plt.show()
 
 
@@ -243,7 +244,7 @@ def plot_ablations(
         _chance(ax, 0.04)
     axes[0].set(ylabel="recall@10, both directions", ylim=(0, 0.22))
     axes[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    _title(figure, title)
+    headline(figure, title)
     plt.show()
 
 
@@ -259,7 +260,7 @@ def plot_scenes(
         ax.grid(False)
         for side in ax.spines.values():
             side.set(visible=True, color="#c4c4be")
-    _title(figure, title)
+    headline(figure, title)
     plt.show()
 
 
@@ -274,7 +275,3 @@ def _broken(text: str, width: int) -> str:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()
     return "\n".join(lines)
-
-
-def _title(figure: Figure, text: str) -> None:
-    figure.suptitle(text, fontweight="bold", fontsize=12.5, x=0.01, ha="left")

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from companion.figures.style import COLORS, WIDTH, label_lines, spread
+from companion.figures.style import COLORS, WIDTH, headline, label_lines, spread
 
 FAMILY_COLORS = {
     "encoder-only": COLORS["query"],
@@ -44,7 +44,7 @@ def plot_families(
         for name, color in FAMILY_COLORS.items()
     ]
     fig.legend(handles=handles, loc="outside lower center", ncols=3)
-    fig.suptitle(title, x=0.02, ha="left", fontsize=12.5, fontweight="bold")
+    headline(fig, title)
     plt.show()
 
 
@@ -75,7 +75,7 @@ def plot_learning(
     axes[0].set(xlabel="update", ylabel="bits a letter, held out")
     axes[1].set_xlabel("seconds of computing")
     axes[0].legend()
-    fig.suptitle(title, x=0.02, ha="left", fontsize=12.5, fontweight="bold")
+    headline(fig, title)
     plt.show()
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.ticker import (
     FixedLocator,
     NullFormatter,
@@ -16,7 +15,7 @@ from matplotlib.ticker import (
 from torch import Tensor
 
 from companion.figures.heatmaps import attention_heatmap
-from companion.figures.style import COLORS, WIDTH, label_lines
+from companion.figures.style import COLORS, WIDTH, headline, label_lines
 
 _OCHER = "#b87c00"
 
@@ -61,7 +60,7 @@ def plot_influence(
         ax.set(xlabel=label, ylabel="")
     axes[0].set_ylabel("output after")
     axes[1].set_yticks([])
-    _title(figure, "Outputs hear the whole source and none of the future")
+    headline(figure, "Outputs hear the whole source and none of the future")
     plt.show()
 
 
@@ -91,7 +90,7 @@ def plot_forced_and_free(
         ax.yaxis.set_major_formatter(PercentFormatter(1))
     axes[0].set_ylabel("words right")
     axes[0].legend(loc="lower left")
-    _title(figure, "A model that errs pays for it in all that follows")
+    headline(figure, "A model that errs pays for it in all that follows")
     plt.show()
 
 
@@ -141,7 +140,7 @@ def plot_distributions(
         ax.set_ylabel("probability")
     for ax in axes[-1]:
         ax.set_xlabel("next letter")
-    _title(figure, title)
+    headline(figure, title)
     plt.show()
 
 
@@ -280,8 +279,3 @@ def plot_speculation(
     ax.set_ylim(bottom=0)
     label_lines(ax)
     plt.show()
-
-
-def _title(figure: Figure, text: str) -> None:
-    """One title over several panels, where that of a single panel would stand."""
-    figure.suptitle(text, fontweight="bold", fontsize=12.5, x=0.01, ha="left")

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from companion.figures.style import COLORS, WIDTH, label_lines, spread
+from companion.figures.style import COLORS, WIDTH, headline, label_lines, spread
 
 _RECIPES = {
     "both": COLORS["attention"],
@@ -40,7 +40,7 @@ def plot_views(
             ax.set_axis_off()
         who = "teacher and\nstudent" if column < 2 else "student\nonly"
         axes[0, column].set_title(who, fontsize=9.5, fontweight="normal", loc="center")
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=12.5)
+    headline(figure, title)
     plt.show()
 
 
@@ -85,7 +85,7 @@ def plot_collapse(
     axes[1].set_xlabel("updates")
     for ax in axes:
         label_lines(ax, fontsize=9)
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=12.5)
+    headline(figure, title)
     plt.show()
 
 

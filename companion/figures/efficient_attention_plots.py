@@ -8,7 +8,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Bool, Float
 from matplotlib.colors import ListedColormap
-from matplotlib.figure import Figure
 from matplotlib.ticker import (
     FixedLocator,
     NullFormatter,
@@ -18,7 +17,7 @@ from matplotlib.ticker import (
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from companion.figures.style import CARD, COLORS, WIDTH, label_lines, spread
+from companion.figures.style import CARD, COLORS, WIDTH, headline, label_lines, spread
 
 # An attention has one color all through the chapter.
 _COLORS = {
@@ -58,7 +57,7 @@ def plot_patterns(patterns: Mapping[str, Bool[Tensor, "length length"]]) -> None
         ax.set_axis_off()
     figure.supxlabel("key (attended to)", fontsize=10)
     figure.supylabel("query (attends)", fontsize=10)
-    _title(figure, "Most pairs are never scored")
+    headline(figure, "Most pairs are never scored")
     plt.show()
 
 
@@ -84,7 +83,7 @@ def plot_costs(
         ax.xaxis.set_major_formatter(lambda n, _: f"{n:,.0f}")
         ax.set(xlabel="length n (tokens)", ylabel=unit)
         label_lines(ax, fontsize=9)
-    _title(figure, title)
+    headline(figure, title)
     plt.show()
 
 
@@ -187,7 +186,7 @@ def plot_features(
     axes[1].set_xticks(counts, [str(c) for c in counts])
     axes[1].xaxis.set_minor_formatter(NullFormatter())
     label_lines(axes[1], fontsize=9)
-    _title(figure, "Right on average, at a spread that falls as 1/√features")
+    headline(figure, "Right on average, at a spread that falls as 1/√features")
     plt.show()
 
 
@@ -242,9 +241,5 @@ def plot_reach(reaches: Mapping[str, Sequence[Float[Tensor, "length"]]]) -> None
         ax.grid(True, which="minor", axis="y", color=CARD, linewidth=1.5)
         ax.tick_params(which="minor", length=0)
     axes[-1].set_xlabel("input position")
-    _title(figure, "A window reaches window × layers, a global token everything")
+    headline(figure, "A window reaches window × layers, a global token everything")
     plt.show()
-
-
-def _title(figure: Figure, text: str) -> None:
-    figure.suptitle(text, fontweight="bold", fontsize=12.5, x=0.01, ha="left")

@@ -10,7 +10,14 @@ from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from companion.figures.style import COLORS, WIDTH, head_color, label_lines, spread
+from companion.figures.style import (
+    COLORS,
+    WIDTH,
+    head_color,
+    headline,
+    label_lines,
+    spread,
+)
 
 # One color for a way to build the layer, in all plots of the chapter.
 _KINDS = {
@@ -85,7 +92,7 @@ def plot_gradients_by_layer(
         ax.set_xlabel("layer, from the input on")
         label_lines(ax)
     axes[0].set_ylabel("gradient of $W_2$")
-    _title(figure, "Pre-norm gives the last layers small gradients")
+    headline(figure, "Pre-norm gives the last layers small gradients")
     plt.show()
 
 
@@ -118,7 +125,7 @@ def plot_warmup(
     axes[0].set_ylim(0.7, 2.2)  # leaves room for the legends
     axes[0].annotate("chance", (rates[0], chance), va="bottom", fontsize=10)
     axes[0].set_ylabel("loss at the end (nats)")
-    _title(figure, "Post-norm needs the warm-up, pre-norm does not")
+    headline(figure, "Post-norm needs the warm-up, pre-norm does not")
     plt.show()
 
 
@@ -160,10 +167,5 @@ def plot_letters(
         ax.grid(axis="y", visible=False)
         ax.set_title(f"head {head + 1}", fontsize=11, fontweight="normal")
     figure.supxlabel("attention received, in fair shares", fontsize=11)
-    _title(figure, "Heads look for the letters that give a language away")
+    headline(figure, "Heads look for the letters that give a language away")
     plt.show()
-
-
-def _title(figure, text: str) -> None:
-    """One title over several panels, where that of a single panel would stand."""
-    figure.suptitle(text, fontweight="bold", fontsize=12.5, x=0.01, ha="left")

@@ -7,11 +7,10 @@ from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, PercentFormatter
 from torch import Tensor
 
-from companion.figures.style import COLORS, WIDTH, head_color, label_lines
+from companion.figures.style import COLORS, WIDTH, head_color, headline, label_lines
 
 Curve = Sequence[tuple[int, float]]  # (characters read, bits per character)
 
@@ -40,7 +39,7 @@ def plot_counting(
     for ax in (left, right):
         ax.xaxis.set_major_locator(FixedLocator(orders))
     label_lines(right)
-    _title(figure, "Longer counts help until the contexts are new")
+    headline(figure, "Longer counts help until the contexts are new")
     plt.show()
 
 
@@ -98,7 +97,7 @@ def plot_learning(
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     label_lines(ax)
-    _title(figure, title)
+    headline(figure, title)
     plt.show()
 
 
@@ -152,7 +151,7 @@ def plot_heads(scores: Mapping[str, Tensor], title: str) -> None:
         )
         ax.grid(visible=False)
     np.atleast_1d(axes)[0].set_ylabel("layer")
-    _title(figure, title)
+    headline(figure, title)
     plt.show()
 
 
@@ -202,7 +201,3 @@ def plot_recall(
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     label_lines(ax)
     plt.show()
-
-
-def _title(figure: Figure, text: str) -> None:
-    figure.suptitle(text, x=0.01, ha="left", fontsize=12.5, fontweight="bold")

@@ -18,6 +18,7 @@ from companion.figures.style import (
     COLORS,
     WIDTH,
     head_color,
+    headline,
     label_lines,
     spread,
 )
@@ -84,7 +85,7 @@ def plot_head_scores(
             figure.colorbar(image, ax=ax, shrink=0.8, pad=0.02)
     if shared:
         figure.colorbar(image, ax=axes, shrink=0.5, aspect=30, label="score")
-    _title(figure, title)
+    headline(figure, title)
     plt.show()
 
 
@@ -119,7 +120,7 @@ def plot_relations(rows: Sequence[Mapping[str, object]], title: str) -> None:
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     ax.grid(axis="y", visible=False)
     figure.legend(loc="outside lower center", ncols=3, fontsize=9, handletextpad=0.2)
-    _title(figure, title)
+    headline(figure, title)
     plt.show()
 
 
@@ -169,7 +170,7 @@ def plot_coreference(
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     ax.grid(axis="y", visible=False)
     figure.legend(loc="outside lower center", ncols=4, fontsize=9, handletextpad=0.2)
-    _title(figure, title)
+    headline(figure, title)
     plt.show()
 
 
@@ -192,7 +193,7 @@ def plot_ablation(panels: Mapping[str, Heads], title: str) -> None:
         ax.set_ylabel("layer")
         figure.colorbar(image, ax=ax, pad=0.015)
     axes.flat[-1].set_xlabel("head")
-    _title(figure, title)
+    headline(figure, title)
     plt.show()
 
 
@@ -234,7 +235,3 @@ def _frame(ax: Axes, layer: int, head: int) -> None:
             clip_on=False,
         )
     )
-
-
-def _title(figure: plt.Figure, title: str) -> None:
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12.5, fontweight="bold")

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
-from companion.figures.style import COLORS, WIDTH, spread
+from companion.figures.style import COLORS, WIDTH, headline, spread
 
 _COLORS = {
     "model": COLORS["attention"],
@@ -52,7 +52,7 @@ def plot_pictures(
         line[0].set_ylabel(
             name, rotation=0, ha="right", va="center", fontsize=9.5, labelpad=6
         )
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12.5, fontweight="bold")
+    headline(figure, title)
     figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
     plt.show()
 
@@ -79,7 +79,7 @@ def plot_baselines(
         ax.set(xlabel="patches hidden")
     np.atleast_1d(axes)[0].set(ylabel="mean squared error", ylim=(0, None))
     np.atleast_1d(axes)[0].legend()
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12.5, fontweight="bold")
+    headline(figure, title)
     plt.show()
 
 
@@ -103,7 +103,7 @@ def plot_masking_ratios(
         ax.xaxis.set_major_formatter(PercentFormatter(1.0))
         ax.set_xticks(ratios)
         ax.legend(fontsize=9)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12.5, fontweight="bold")
+    headline(figure, title)
     plt.show()
 
 

@@ -9,12 +9,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from companion.figures.style import CARD, COLORS, WIDTH, head_color, label_lines, spread
+from companion.figures.style import (
+    CARD,
+    COLORS,
+    WIDTH,
+    head_color,
+    headline,
+    label_lines,
+    spread,
+)
 
 # Each encoding has one color; those that are added to the embeddings share dashes.
 _ENCODINGS = {
@@ -80,7 +87,7 @@ def plot_bits_and_sines(
     for ax in axes:
         ax.grid(False)
         ax.title.set(fontsize=11, fontweight="normal")
-    _title(figure, "Both have slow and fast columns, one of them glides")
+    headline(figure, "Both have slow and fast columns, one of them glides")
     plt.show()
 
 
@@ -108,7 +115,7 @@ def plot_clock(angles: Float[Tensor, "positions hands"]) -> None:
         ax.title.set_fontweight("normal")
         ax.set(xlim=(-1.45, 1.45), ylim=(-1.45, 1.45), aspect="equal")
         ax.axis("off")
-    _title(figure, "Each step turns every hand, each hand by its own angle")
+    headline(figure, "Each step turns every hand, each hand by its own angle")
     plt.show()
 
 
@@ -206,7 +213,7 @@ def plot_rotation(
         ax.title.set_fontweight("normal")
         ax.set(xlim=(-1.4, 1.4), ylim=(-1.4, 1.4), aspect="equal")
         ax.axis("off")
-    _title(figure, "Two apart is two apart: the angle between them stays")
+    headline(figure, "Two apart is two apart: the angle between them stays")
     plt.show()
 
 
@@ -236,7 +243,7 @@ def plot_layouts(d_k: int) -> None:
         ax.set(xlim=(-0.6, d_k - 0.4), ylim=(-0.05, 1.75))
         ax.set_title(title, fontsize=11, fontweight="normal")
         ax.axis("off")
-    _title(figure, "Same numbers, other partners")
+    headline(figure, "Same numbers, other partners")
     plt.show()
 
 
@@ -337,11 +344,6 @@ def plot_scaled_rotary(
     )
     label_lines(ax)
     plt.show()
-
-
-def _title(figure: Figure, text: str) -> None:
-    """One title over several panels, where that of a single panel would stand."""
-    figure.suptitle(text, fontweight="bold", fontsize=12.5, x=0.01, ha="left")
 
 
 def _shade_unseen(ax: Axes, trained_length: int, end: float) -> None:

@@ -19,6 +19,7 @@ import seaborn as sns
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 CARD = "#fdfdfb"
@@ -136,6 +137,11 @@ def spread(
     ax.fill_between(
         x, runs.min(axis=0), runs.max(axis=0), color=color, alpha=0.18, linewidth=0
     )
+
+
+def headline(figure: Figure, text: str) -> None:
+    """Write what the picture shows above all its panels, at the left."""
+    figure.suptitle(text, fontweight="bold", fontsize=12.5, x=0.01, ha="left")
 
 
 def label_lines(ax: Axes, *, fontsize: float = 10) -> None:

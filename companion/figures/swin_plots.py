@@ -9,11 +9,18 @@ import numpy as np
 from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
-from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 from torch import Tensor
 
-from companion.figures.style import CARD, COLORS, INK, WIDTH, label_lines, spread
+from companion.figures.style import (
+    CARD,
+    COLORS,
+    INK,
+    WIDTH,
+    headline,
+    label_lines,
+    spread,
+)
 
 # A model has one color all through the chapter.
 _COLORS = {
@@ -50,7 +57,7 @@ def plot_shift(size: int, window: int, shift: int) -> None:
         ax.set_title(title, fontsize=10, fontweight="normal")
         ax.set(xticks=[], yticks=[])
         ax.grid(False)
-    _title(figure, "A roll brings the cut windows together again")
+    headline(figure, "A roll brings the cut windows together again")
     plt.show()
 
 
@@ -69,7 +76,7 @@ def plot_masks(
         ax.grid(False)
     axes[0].set_ylabel("query")
     figure.supxlabel("key", fontsize=10)
-    _title(figure, "The last windows hold strangers, who may not see each other")
+    headline(figure, "The last windows hold strangers, who may not see each other")
     plt.show()
 
 
@@ -94,7 +101,7 @@ def plot_costs(
         ax.set_xticklabels([f"{side}²" for side in sides])
         ax.set(xlabel="pixels of the image", ylabel=unit)
         label_lines(ax)
-    _title(figure, title)
+    headline(figure, title)
     plt.show()
 
 
@@ -112,7 +119,7 @@ def plot_places(
         ax.grid(False)
     bar = figure.colorbar(image, ax=axes, shrink=0.75, label="named right")
     bar.ax.yaxis.set_major_formatter(PercentFormatter(1))
-    _title(figure, "A window that never shifts knows its quarter of the digit")
+    headline(figure, "A window that never shifts knows its quarter of the digit")
     plt.show()
 
 
@@ -175,7 +182,7 @@ def plot_bias(tables: Float[Tensor, "blocks offsets heads"]) -> None:
             ax.set_ylabel(f"head {head}")
     figure.supxlabel("columns from the query to the key", fontsize=10)
     figure.colorbar(image, ax=axes, shrink=0.8, label="added to the score")
-    _title(figure, "Heads come to prefer some offsets and to shun others")
+    headline(figure, "Heads come to prefer some offsets and to shun others")
     plt.show()
 
 
@@ -185,7 +192,3 @@ def _window_lines(ax: Axes, size: int, window: int, start: int) -> None:
             draw(edge - 0.5, color=INK, lw=1.6, clip_on=False)
     ax.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5))
     ax.set_facecolor(CARD)
-
-
-def _title(figure: Figure, text: str) -> None:
-    figure.suptitle(text, fontweight="bold", fontsize=12.5, x=0.01, ha="left")

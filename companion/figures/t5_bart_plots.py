@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Float
-from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from companion.figures.heatmaps import attention_heatmap
-from companion.figures.style import COLORS, INK, WIDTH, label_lines
+from companion.figures.style import COLORS, INK, WIDTH, headline, label_lines
 
 _OCHER = "#b87c00"
 _LINES = (COLORS["query"], COLORS["key"], COLORS["value"], _OCHER)
@@ -68,7 +67,7 @@ def plot_three_maps(
     for ax, (name, weights) in zip(axes, maps.items(), strict=True):
         queries, keys = tokens[name]
         attention_heatmap(ax, weights, queries, keys, title=name, mask=weights > 0)
-    _title(figure, title)
+    headline(figure, title)
     plt.show()
 
 
@@ -96,9 +95,5 @@ def plot_scores(
         ax.get_xticklabels()[-1].set_horizontalalignment("right")
         ax.grid(axis="y", visible=False)
     axes[0].set_yticks(rows, [kind.replace(", ", ",\n") for kind in stored])
-    _title(figure, title)
+    headline(figure, title)
     plt.show()
-
-
-def _title(figure: Figure, text: str) -> None:
-    figure.suptitle(text, x=0.01, ha="left", fontsize=12.5, fontweight="bold")

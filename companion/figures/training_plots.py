@@ -10,7 +10,7 @@ from matplotlib.ticker import NullLocator, PercentFormatter
 from torch import Tensor
 
 from companion.figures.heatmaps import attention_heatmap
-from companion.figures.style import COLORS, WIDTH, label_lines
+from companion.figures.style import COLORS, WIDTH, headline, label_lines
 
 _OCHER = "#b87c00"
 _LINES = (COLORS["query"], COLORS["recurrent"], COLORS["value"], _OCHER)
@@ -136,13 +136,7 @@ def plot_padding(batches: Mapping[str, Tensor], shares: Mapping[str, float]) -> 
         ax.set_xlabel("position (tokens)")
         ax.grid(False)
     axes[0].set_ylabel("sentence of the batch")
-    figure.suptitle(
-        "Sentences of similar length waste little",
-        fontweight="bold",
-        fontsize=12.5,
-        x=0.01,
-        ha="left",
-    )
+    headline(figure, "Sentences of similar length waste little")
     plt.show()
 
 
@@ -167,7 +161,7 @@ def plot_alignments(
         ax.tick_params(axis="both", labelsize=9)
         ax.set(xlabel="reads", ylabel="")
     axes[0, 0].set_ylabel("writes")
-    figure.suptitle(title, fontweight="bold", fontsize=12.5, x=0.01, ha="left")
+    headline(figure, title)
     plt.show()
 
 

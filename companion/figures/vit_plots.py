@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 from torch import Tensor
 
-from companion.figures.style import COLORS, WIDTH, label_lines, spread
+from companion.figures.style import COLORS, WIDTH, headline, label_lines, spread
 
 # A model has one color all through the chapter.
 _COLORS = {"ViT": COLORS["attention"], "CNN": COLORS["recurrent"]}
@@ -40,10 +40,8 @@ def plot_patches(
         ax.set_title(
             str(number), fontsize=6.5, fontweight="normal", pad=1.5, loc="center"
         )
-    figure.suptitle(
-        f"{len(patches)} tokens of {side} by {side} pixels, in reading order",
-        fontsize=12.5,
-        fontweight="bold",
+    headline(
+        figure, f"{len(patches)} tokens of {side} by {side} pixels, in reading order"
     )
     plt.show()
 
@@ -69,7 +67,7 @@ def plot_position_similarity(
     )
     figure.supxlabel("column of the patch", fontsize=10)
     figure.supylabel("row of the patch", fontsize=10)
-    _title(figure, title)
+    headline(figure, title)
     plt.show()
 
 
@@ -148,7 +146,7 @@ def plot_bias(
     for ax in (left, right):
         ax.set_ylim(0, 1.02)
         ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    _title(figure, title)
+    headline(figure, title)
     plt.show()
 
 
@@ -175,7 +173,7 @@ def plot_relevance(
             ax.grid(False)
     for row, name in enumerate(["image", *scores]):
         axes[row, 0].set_ylabel(name, fontsize=9)
-    _title(figure, title)
+    headline(figure, title)
     plt.show()
 
 
@@ -190,7 +188,3 @@ def _show(ax: Axes, image: Tensor) -> None:
     )
     ax.set(xticks=[], yticks=[])
     ax.grid(False)
-
-
-def _title(figure: plt.Figure, title: str) -> None:
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12.5, fontweight="bold")

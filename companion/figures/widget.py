@@ -27,6 +27,12 @@ def figure_module(path: Path) -> str:
     return common + "\n" + path.read_text(encoding="utf8")
 
 
+def figure_style(path: Path) -> str:
+    """The style sheet of a figure on a card, with what all cards share in front."""
+    common = path.with_name("common.css").read_text(encoding="utf8")
+    return common + path.read_text(encoding="utf8")
+
+
 class Figure(anywidget.AnyWidget):
     """A widget that also works on a page without Jupyter.
 

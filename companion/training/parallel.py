@@ -90,7 +90,8 @@ class DataParallel(OneProcess):
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        return DistributedDataParallel(model)
+        # Otherwise the buckets in which gradients travel are a second copy of all.
+        return DistributedDataParallel(model, gradient_as_bucket_view=True)
 
     def total(self, value: Tensor) -> Tensor:
         value = value.detach().clone()

@@ -5,14 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
+import companion
 from companion import BERT, GPT, T5, LLaMA
 from companion.analysis.flops import (
     activation_bytes,
     count_parameters,
     decoder_forward_flops,
     forward_flops,
+    layer_flops,
     six_nd,
 )
+from tests.cases import CASES
 
 
 def gpt(**changes) -> GPT:
@@ -85,3 +88,55 @@ def test_activations_grow_with_batch_and_layers():
     assert more > 2 * one
     with torch.no_grad():
         assert activation_bytes(shallow, lambda: shallow.loss(ids)) == 0
+
+
+def _tied_output(model, rows: int, unused: int = 0) -> int:
+    """Of a table of embeddings that is the output once more, without a layer for it."""
+    tables = (m for m in model.modules() if isinstance(m, torch.nn.Embedding))
+    return 2 * rows * next(tables).weight[unused:].numel()
+
+
+# What `layer_flops` does not see, by model: (weights, attention).
+_BESIDE_LAYERS = {
+    "T5": lambda model, x: (_tied_output(model, x[1].numel()), 0),
+    "BART": lambda model, x: (_tied_output(model, x[1].numel()), 0),
+    # Marian's last row is padding, which is never written.
+    "Marian": lambda model, x: (_tied_output(model, x[1].numel(), unused=1), 0),
+    "BERTForPreTraining": lambda model, x: (_tied_output(model, x[0].numel()), 0),
+    "RoBERTaForMaskedLM": lambda model, x: (_tied_output(model, x[0].numel()), 0),
+    "ALBERTForPreTraining": lambda model, x: (_tied_output(model, x[0].numel()), 0),
+}
+# With attention that leaves pairs out, a recurrent network, or a layer of their own.
+_OTHERWISE = (
+    "Longformer LongformerForMaskedLM BigBird BigBirdForPreTraining RecurrentTranslator "
+    "DINO DINOHead DINOv2 CLIP"
+).split()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name in CASES
+        if getattr(companion, name.split(",")[0]).__module__.startswith(
+            "companion.models"
+        )
+        and name not in _OTHERWISE
+    ],
+)
+def test_layer_by_layer_and_by_pytorch(name):
+    case = CASES[name]
+    torch.manual_seed(0)
+    model, inputs = case.build().eval(), case.inputs()
+    counted = forward_flops(model, *inputs, **case.kwargs or {})
+    by_hand = layer_flops(model, *inputs, **case.kwargs or {})
+    more = _BESIDE_LAYERS.get(name, lambda model, x: (0, 0))(model, inputs)
+    assert counted == (by_hand[0] + more[0], by_hand[1] + more[1])
+    assert counted.total > 0
+
+
+def test_the_hooks_are_gone_after_an_error():
+    model = gpt()
+    with pytest.raises(ValueError, match="max_seq_len"):
+        layer_flops(model, torch.zeros(1, 25, dtype=torch.long))
+    assert not any(m._forward_hooks for m in model.modules())

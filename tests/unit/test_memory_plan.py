@@ -132,9 +132,11 @@ def test_collectives(devices):
 def test_traffic():
     shape, n = SHAPES["GPT-2 124M"], 8
     costs = traffic(shape, 64, n)
-    # ZeRO, section 7.2.2: sharding everything costs half as much again as DDP.
+    # ZeRO, section 7.2.2: sharding everything costs half as much again as DDP. Ours
+    # gathers the tables, a large part of a small model, only once.
     ratio = costs["fully sharded (FSDP)"].bytes / costs["data parallel (DDP)"].bytes
-    assert ratio == pytest.approx(1.5, rel=1e-6)
+    tables = shape.table_parameters / shape.parameters
+    assert ratio == pytest.approx(1.5 - tables / 2, rel=1e-6)
     # Korthikanti et al., section 4.2.2: sequence parallelism sends no more.
     tensor, sequence = costs["tensor parallel"], costs["sequence parallel"]
     assert tensor.bytes == pytest.approx(sequence.bytes)

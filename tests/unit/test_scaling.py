@@ -10,15 +10,17 @@ import pytest
 from companion.analysis.scaling import (
     BESIROGLU,
     HOFFMANN,
+    KAPLAN,
     KAPLAN_C,
     KAPLAN_N,
     ParametricLaw,
     Run,
     bootstrap,
+    fit_kaplan,
     fit_parametric,
     interval,
     kaplan_best,
-    kaplan_loss,
+    resamples,
 )
 
 SIZES = 10.0 ** np.arange(5, 9, 0.5)
@@ -48,7 +50,7 @@ def test_chinchilla_and_gpt3():
     # Chinchilla, 70 B on 1.4 T tokens, beats Gopher, 280 B on 300 B, at equal compute.
     for law in (HOFFMANN, BESIROGLU):
         assert law(70e9, 1.4e12) < law(280e9, 300e9)
-    assert kaplan_loss(280e9, 300e9) < kaplan_loss(70e9, 1.4e12)
+    assert KAPLAN(280e9, 300e9) < KAPLAN(70e9, 1.4e12)
 
 
 def test_kaplan():
@@ -56,12 +58,9 @@ def test_kaplan():
     assert KAPLAN_N(2e9) / KAPLAN_N(1e9) == pytest.approx(0.949, abs=1e-3)
     assert KAPLAN_C(1.0) == pytest.approx(2.66, abs=0.01)
     # With endless data, L(N, D) is L(N), but for constants that were fitted apart.
-    assert kaplan_loss(1e9, 1e30) == pytest.approx(KAPLAN_N(1e9), rel=0.03)
+    assert KAPLAN(1e9, 1e30) == pytest.approx(KAPLAN_N(1e9), rel=0.03)
     # Equation 4.4: data that keep pace with N^0.74 keep overfitting the same.
-    over = [
-        kaplan_loss(n, 5e3 * n ** (0.076 / 0.103)) / kaplan_loss(n, 1e30)
-        for n in (1e6, 1e9)
-    ]
+    over = [KAPLAN(n, 5e3 * n ** (0.076 / 0.103)) / KAPLAN(n, 1e30) for n in (1e6, 1e9)]
     assert over[0] == pytest.approx(over[1], rel=1e-6)
 
 
@@ -111,3 +110,27 @@ def test_errors():
         fit_parametric(runs_of(HOFFMANN)[:4])
     with pytest.raises(ValueError, match="positive"):
         fit_parametric([*runs_of(HOFFMANN)[:5], Run(1e6, 0, 3)])
+
+
+def test_the_law_of_kaplan_is_found_again():
+    runs = [
+        Run(N, D, float(KAPLAN(N, D)))
+        for N in np.geomspace(1e6, 1e9, 5)
+        for D in np.geomspace(1e8, 1e11, 5)
+    ]
+    found = fit_kaplan(runs)
+    assert found.alpha_N == pytest.approx(KAPLAN.alpha_N, rel=0.01)
+    assert found.alpha_D == pytest.approx(KAPLAN.alpha_D, rel=0.01)
+    for run in runs:
+        assert found(run.parameters, run.tokens) == pytest.approx(run.loss, rel=1e-4)
+    with pytest.raises(ValueError, match="at least 4, .* it holds 3"):
+        fit_kaplan(runs[:3])
+
+
+def test_samples_are_drawn_with_replacement():
+    runs = [Run(n, n, n) for n in range(1, 21)]
+    samples = list(resamples(runs, 50))
+    assert [len(sample) for sample in samples] == [20] * 50
+    assert all(5 <= len(set(sample)) < 20 for sample in samples)
+    assert samples == list(resamples(runs, 50))
+    assert samples != list(resamples(runs, 50, seed=1))
