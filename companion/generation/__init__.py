@@ -6,6 +6,7 @@ from companion.generation.sampling import generate, stream
 from companion.generation.speculative import Speculation, speculative_generate
 from companion.generation.strategies import Greedy, Sampling
 from companion.generation.translation import translate
+from companion.generation.unrolled import unrolled
 
 __all__ = [
     "Beams",
@@ -20,4 +21,5 @@ __all__ = [
     "speculative_generate",
     "stream",
     "translate",
+    "unrolled",
 ]

@@ -93,7 +93,7 @@ def beam_search(
 
     reader = Reader(model, use_cache=use_cache)
     token_ids = prompts.token_ids[:, : prompts.shortest]
-    logits = reader.read(token_ids)[:, -1]  # (B, V), before there are beams
+    logits = reader.read(token_ids, last=1)[:, -1]  # (B, V), before there are beams
 
     first_beam = torch.arange(batch, device=device) * K  # (B,), among the B * K rows
     copies = torch.arange(batch, device=device).repeat_interleave(K)
@@ -147,7 +147,7 @@ def beam_search(
             break
         rows = first_beam[:, None] + beam.gather(1, kept)  # (B, K)
         reader.select(rows.flatten())
-        logits = reader.read(token_ids)[:, -1]
+        logits = reader.read(token_ids, last=1)[:, -1]
 
     return Beams(finished[..., : token_ids.shape[1]], finished_scores)
 

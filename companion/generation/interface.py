@@ -7,6 +7,7 @@ may keep a key-value cache. An encoder-decoder that has read its source is one a
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Integral
@@ -27,7 +28,8 @@ PromptIds = Int[Tensor, "batch length"] | Sequence[Sequence[int] | Tensor]
 class LanguageModel(Protocol):
     """``model(token_ids, cache=cache)``; with a cache, ``token_ids`` are only the new ones.
 
-    It may have ``max_seq_len``, the longest text that it takes.
+    It may have ``max_seq_len``, the longest text that it takes. And it may take
+    ``last=n``, to give only the logits after the last ``n`` tokens.
     """
 
     def __call__(
@@ -119,28 +121,34 @@ class Reader:
         self.cache = KeyValueCache() if use_cache else None
         self.window = getattr(model, "max_seq_len", None) if crop else None
         self.length = 0  # tokens that the model has read
+        self._takes_last = _takes_last(model)
+        self._parts = _parts(model)
         if crop and self.window is None:
             raise ValueError(
                 f"crop must be False, since {type(model).__name__} has no max_seq_len"
             )
 
     def read(
-        self, token_ids: Int[Tensor, "batch length"]
+        self, token_ids: Int[Tensor, "batch length"], last: int | None = None
     ) -> Float[Tensor, "batch new vocab"]:
         """Logits of the token after each that is new since the last call.
 
         Args:
             token_ids: the whole text so far.
+            last: give them only after this many of the last tokens, which is less work
+                where the model takes ``last`` as well.
         """
-        new = token_ids.shape[1] - self.length
-        with evaluating(self.model), torch.no_grad():
+        wanted = token_ids.shape[1] - self.length if last is None else last
+        options = {"last": wanted} if self._takes_last else {}
+        with _evaluating(self._parts), torch.no_grad():
             if self.window is not None and token_ids.shape[1] > self.window:
                 self.cache = None
-                logits = self.model(token_ids[:, -self.window :])
+                logits = self.model(token_ids[:, -self.window :], **options)
             elif self.cache is None:
-                logits = self.model(token_ids)
+                logits = self.model(token_ids, **options)
             else:
-                logits = self.model(token_ids[:, self.length :], cache=self.cache)
+                new = token_ids[:, self.length :]
+                logits = self.model(new, cache=self.cache, **options)
         self.length = token_ids.shape[1]
         if self.cache is not None and self.cache.length != self.length:
             raise ValueError(
@@ -149,7 +157,7 @@ class Reader:
             )
         # In half precision, many of a large vocabulary's probabilities would be equal.
         wide = torch.promote_types(logits.dtype, torch.float32)
-        return logits[:, -new:].to(wide)
+        return logits[:, -wanted:].to(wide)
 
     def truncate(self, length: int) -> None:
         """Take back what was read after the first ``length`` tokens."""
@@ -161,6 +169,7 @@ class Reader:
         """Go on with these rows of the batch, in this order."""
         if isinstance(self.model, GivenSource):
             self.model = self.model.select(rows)
+            self._parts = _parts(self.model)
         if self.cache is not None:
             self.cache.select(rows)
 
@@ -271,8 +280,17 @@ def as_stop_ids(
 @contextmanager
 def evaluating(model: object) -> Iterator[None]:
     """Turn dropout off inside, and leave each module in the mode that it was in."""
-    modules = model.modules() if isinstance(model, nn.Module) else ()
-    training = [module for module in modules if module.training]
+    with _evaluating(_parts(model)):
+        yield
+
+
+def _parts(model: object) -> tuple[nn.Module, ...]:
+    return tuple(model.modules()) if isinstance(model, nn.Module) else ()
+
+
+@contextmanager
+def _evaluating(parts: Sequence[nn.Module]) -> Iterator[None]:
+    training = [module for module in parts if module.training]
     for module in training:
         module.training = False
     try:
@@ -280,6 +298,14 @@ def evaluating(model: object) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+def _takes_last(model: LanguageModel) -> bool:
+    called = model.forward if isinstance(model, nn.Module) else model
+    try:
+        return "last" in inspect.signature(called).parameters
+    except (TypeError, ValueError):  # something without a signature, written in C
+        return False
 
 
 def _as_row(model: LanguageModel, row: Sequence[int] | Tensor) -> Tensor:

@@ -109,15 +109,20 @@ def _write(
     """
     token_ids = prompts.token_ids[:, : prompts.shortest]
     ends = prompts.lengths + max_new_tokens  # where each row ends
+    last_end = prompts.longest + max_new_tokens
     while True:
         position = token_ids.shape[1]
-        logits = reader.read(token_ids)[:, -1]  # (B, V)
+        logits = reader.read(token_ids, last=1)[:, -1]  # (B, V)
         chosen = strategy.choose(logits, token_ids, generator)
-        given, inside = prompts.at(position)
-        chosen = torch.where(inside, given, chosen)
+        if position < prompts.longest:
+            given, inside = prompts.at(position)
+            chosen = torch.where(inside, given, chosen)
         token_ids = torch.cat([token_ids, chosen[:, None]], dim=1)
-        stopped = torch.isin(chosen, stops) & ~inside & (position < ends)
-        ends = torch.where(stopped, position + 1, ends)
+        if len(stops):  # else nothing has to be looked at, which a GPU would wait for
+            written = (prompts.lengths <= position) & (position < ends)
+            stopped = torch.isin(chosen, stops) & written
+            ends = torch.where(stopped, position + 1, ends)
+            last_end = int(ends.max())
         yield token_ids, ends
-        if bool((ends <= position + 1).all()):
+        if position + 1 >= last_end:
             return

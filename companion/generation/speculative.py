@@ -86,11 +86,11 @@ def speculative_generate(
         n = min(num_drafts, end - start - 1)
         drafted, q = token_ids, []
         for _ in range(n):
-            logits = drafter.read(drafted)[:, -1]  # (1, V)
+            logits = drafter.read(drafted, last=1)[:, -1]  # (1, V)
             q.append(strategy.probabilities(logits, drafted))
             drafted = torch.cat([drafted, draw(q[-1], generator)[:, None]], dim=1)
 
-        logits = checker.read(drafted)[:, -(n + 1) :]  # (1, n + 1, V)
+        logits = checker.read(drafted, last=n + 1)  # (1, n + 1, V)
         p = [
             strategy.probabilities(logits[:, i], drafted[:, : start + i])
             for i in range(n + 1)

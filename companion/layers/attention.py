@@ -73,8 +73,8 @@ def scaled_dot_product_attention(
 
 def fused_attention(
     query: Float[Tensor, "*leading queries d_k"],
-    key: Float[Tensor, "*leading keys d_k"],
-    value: Float[Tensor, "*leading keys d_v"],
+    key: Float[Tensor, "*leading_of_keys keys d_k"],
+    value: Float[Tensor, "*leading_of_keys keys d_v"],
     mask: Bool[Tensor, "..."] | None = None,
     *,
     bias: Float[Tensor, "..."] | None = None,
@@ -84,13 +84,15 @@ def fused_attention(
 ) -> Float[Tensor, "*leading queries d_v"]:
     """The same output from PyTorch's fused kernel, which never stores the weights.
 
-    Takes what `scaled_dot_product_attention` takes.
+    Takes what `scaled_dot_product_attention` takes, and keys and values of fewer heads,
+    of which each then serves a group of consecutive query heads.
     """
-    _check_shapes(query, key, value)
+    _check_shapes(query, key, value, grouped=True)
     # The kernel knows a causal mask of its own, which needs no memory. It is aligned to
     # the first key and ours to the last: the same only for equal lengths.
     alone = mask is None and bias is None and query.shape[-2] == key.shape[-2]
     kernel_is_causal = is_causal and alone
+    may_see_nothing = mask is not None  # a causal mask alone shows each query itself
     mask = _fit_mask(mask, is_causal and not alone, query, key)
     if bias is not None:
         bias = _fit_bias(bias, (*query.shape[:-1], key.shape[-2])).to(query.dtype)
@@ -98,11 +100,21 @@ def fused_attention(
     attends = None
     extra = bias  # what the kernel adds to the scores, or the mask itself
     if mask is not None:
-        # What a kernel does with a query that may attend nowhere differs between
-        # kernels. So such a query is let see everything, and its output is emptied.
-        attends = mask.any(dim=-1, keepdim=True)  # (..., Q, 1)
-        seen = mask | ~attends
+        seen = mask
+        if may_see_nothing:
+            # What a kernel does with a query that may attend nowhere differs between
+            # kernels. So such a query is let see everything, and its output is emptied.
+            attends = mask.any(dim=-1, keepdim=True)  # (..., Q, 1)
+            seen = mask | ~attends
         extra = seen if bias is None else bias.masked_fill(~seen, -math.inf)
+    is_grouped = query.ndim == 4 and key.shape[1] < query.shape[1]
+    if is_grouped and not (extra is None or query.device.type == "cpu"):
+        # Given a mask, the quick kernels of a GPU want as many keys as queries.
+        key, value = (
+            x.repeat_interleave(query.shape[1] // x.shape[1], dim=1)
+            for x in (key, value)
+        )
+        is_grouped = False
     output = F.scaled_dot_product_attention(
         query,
         key,
@@ -111,6 +123,7 @@ def fused_attention(
         is_causal=kernel_is_causal,
         scale=scale,
         dropout_p=dropout,
+        enable_gqa=is_grouped,
     )
     return output if attends is None else output.masked_fill(~attends, 0.0)
 
@@ -223,25 +236,38 @@ class CausalSelfAttention(SelfAttention):
     is_causal = True
 
 
-def _check_shapes(query: Tensor, key: Tensor, value: Tensor) -> None:
-    shapes = f"query {tuple(query.shape)}, key {tuple(key.shape)}, value {tuple(value.shape)}"
+def _check_shapes(
+    query: Tensor, key: Tensor, value: Tensor, *, grouped: bool = False
+) -> None:
+    leading, of_keys = query.shape[:-2], key.shape[:-2]
+    if grouped and query.ndim == key.ndim == 4 and of_keys[1] and leading[1]:
+        # Heads that divide the query's count as many, once each serves its group.
+        batch, heads = of_keys
+        of_keys = (batch, leading[1] if leading[1] % heads == 0 else heads)
     if not 2 <= query.ndim <= 4 or not query.ndim == key.ndim == value.ndim:
         raise ValueError(
             f"query, key and value must all be (length, d), (batch, length, d) or "
-            f"(batch, heads, length, d), but they are {shapes}"
+            f"(batch, heads, length, d), but they are {_shapes(query, key, value)}"
         )
-    if not query.shape[:-2] == key.shape[:-2] == value.shape[:-2]:
+    if leading != of_keys or key.shape[:-2] != value.shape[:-2]:
         raise ValueError(
-            f"query, key and value must agree in batch and heads, but they are {shapes}"
+            f"query, key and value must agree in batch and heads, but they are {_shapes(query, key, value)}"
         )
     if query.shape[-1] != key.shape[-1]:
         raise ValueError(
-            f"query and key must have the same width d_k, but they are {shapes}"
+            f"query and key must have the same width d_k, but they are {_shapes(query, key, value)}"
         )
     if key.shape[-2] != value.shape[-2]:
         raise ValueError(
-            f"key and value must have the same length, but they are {shapes}"
+            f"key and value must have the same length, but they are {_shapes(query, key, value)}"
         )
+
+
+def _shapes(query: Tensor, key: Tensor, value: Tensor) -> str:
+    return (
+        f"query {tuple(query.shape)}, key {tuple(key.shape)}, "
+        f"value {tuple(value.shape)}"
+    )
 
 
 def _fit_bias(bias: Tensor, scores: Sequence[int]) -> Tensor:
@@ -273,7 +299,7 @@ def _fit_mask(
         heads = query.shape[1] if query.ndim > 3 else 1
         mask = as_attention_mask(mask, batch, heads, queries, keys)
         mask = {2: mask[0, 0], 3: mask[:, 0], 4: mask}[query.ndim]
-    if is_causal:
+    if is_causal and queries > 1:  # the last position may see all
         causal = causal_mask(queries, keys, device=query.device)
         mask = causal if mask is None else mask & causal
     return mask

@@ -59,7 +59,16 @@ class PositionwiseFeedForward(nn.Module):
     def forward(
         self, x: Float[Tensor, "*batch d_model"]
     ) -> Float[Tensor, "*batch d_model"]:
-        return self.W_2(self.dropout(ACTIVATIONS[self.activation](self.W_1(x))))
+        return self.W_2(self.dropout(self._activate(self.W_1(x))))
+
+    def _activate(self, hidden: Tensor) -> Tensor:
+        # On a CPU, new memory takes longer than a maximum. So without gradients it is
+        # done in place, unless a hook may have kept what W_1 gave.
+        if self.activation == "relu" and not (
+            hidden.requires_grad or self.W_1._forward_hooks
+        ):
+            return hidden.relu_()
+        return ACTIVATIONS[self.activation](hidden)
 
 
 class GatedFeedForward(nn.Module):

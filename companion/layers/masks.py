@@ -110,11 +110,9 @@ def as_attention_mask(
     """Check ``mask`` against the one mask rule and return it with four axes.
 
     Two forms are accepted: ``(queries, keys)``, the same for each sequence and head,
-        and four axes, each
-    of its full size or 1. Everything else is refused, because broadcasting would give
-    it a meaning that
-    its writer did not intend: a ``(batch, keys)`` padding mask would be read as
-        ``(queries, keys)``.
+    and four axes, each of its full size or 1. Everything else is refused, because
+    broadcasting would give it a meaning that its writer did not intend: a
+    ``(batch, keys)`` padding mask would be read as ``(queries, keys)``.
 
     Raises:
         TypeError: the mask is not a boolean tensor.

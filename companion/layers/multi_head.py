@@ -141,10 +141,6 @@ class MultiHeadAttention(RecordsAttention):
             if self.window is not None and key is query:
                 mask = self._within_window(mask, Q, K, past)
                 is_causal = True
-        if self.num_kv_heads < self.num_heads:
-            group = self.num_heads // self.num_kv_heads
-            K = K.repeat_interleave(group, dim=1)  # (B, H, K, d_k)
-            V = V.repeat_interleave(group, dim=1)  # (B, H, K, d_k)
 
         options = {
             "bias": bias,
@@ -154,10 +150,13 @@ class MultiHeadAttention(RecordsAttention):
         }
         weights = None
         if need_weights or self.is_recorded:
+            group = self.num_heads // self.num_kv_heads
+            K = K.repeat_interleave(group, dim=1)  # (B, H, K, d_k)
+            V = V.repeat_interleave(group, dim=1)  # (B, H, K, d_k)
             heads, weights = scaled_dot_product_attention(Q, K, V, mask, **options)
             self.record(weights)
         else:
-            heads = fused_attention(Q, K, V, mask, **options)
+            heads = fused_attention(Q, K, V, mask, **options)  # repeats none
 
         joined = heads.transpose(1, 2).flatten(2)  # (B, H, Q, d_k) -> (B, Q, H * d_k)
         return self.W_o(joined), weights if need_weights else None

@@ -70,6 +70,7 @@ class RotaryEmbedding(nn.Module):
             )
         self.scaling = scaling
         self.register_buffer("frequencies", self._frequencies(), persistent=False)
+        self._kept: tuple[tuple, Tensor, tuple[Tensor, Tensor]] | None = None
 
     def forward(
         self,
@@ -97,8 +98,10 @@ class RotaryEmbedding(nn.Module):
             )
         if offset < 0:
             raise ValueError(f"offset must be at least 0, but it is {offset}")
-        positions = torch.arange(offset, offset + q.shape[-2], device=q.device)
-        return self.rotate(q, positions), self.rotate(k, positions)
+        for x in (q, k):
+            self._check_width(x)
+        cos, sin = self._cos_sin_from(offset, q)
+        return self._turned(q, cos, sin), self._turned(k, cos, sin)
 
     def rotate(
         self,
@@ -116,10 +119,7 @@ class RotaryEmbedding(nn.Module):
         Raises:
             ValueError: the shapes don't fit together.
         """
-        if x.shape[-1] != self.d_k:
-            raise ValueError(
-                f"x must have width d_k = {self.d_k}, but it has shape {tuple(x.shape)}"
-            )
+        self._check_width(x)
         one_for_all = positions.shape == x.shape[-2:-1]
         if not one_for_all and (
             x.ndim != 4 or positions.shape != (x.shape[0], x.shape[2])
@@ -165,6 +165,54 @@ class RotaryEmbedding(nn.Module):
         angles = positions[..., None].to(dtype) * frequencies.to(dtype)
         amplitude = 1.0 if self.scaling is None else self.scaling.amplitude
         return angles.cos() * amplitude, angles.sin() * amplitude
+
+    def _cos_sin_from(self, offset: int, x: Tensor) -> tuple[Tensor, Tensor]:
+        """`cos_sin` of the positions of ``x``, the first of which is ``offset``, as `_turned` wants.
+
+        The layers of a model share this module and ask for the same angles in turn, so
+        the last answer is kept.
+        """
+        # What is made in inference mode is no good for training. And a compiler, which
+        # finds what is common by itself, must not see the module change.
+        inference = torch.is_inference_mode_enabled()
+        asked = (offset, x.shape[-2], x.dtype, x.device, inference)
+        keep = not torch.compiler.is_compiling()
+        if keep and self._kept is not None:
+            before, frequencies, found = self._kept
+            if before == asked and frequencies is self.frequencies:
+                return found
+        positions = torch.arange(offset, offset + x.shape[-2], device=x.device)
+        cos, sin = self.cos_sin(positions, x.dtype)  # (L, r / 2) each
+        if self.layout == "interleaved":
+            cos = cos.repeat_interleave(2, dim=-1)
+            sin = torch.stack([-sin, sin], dim=-1).flatten(-2)
+        else:
+            cos, sin = torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
+        if keep:
+            self._kept = asked, self.frequencies, (cos, sin)
+        return cos, sin  # (L, r) each
+
+    def _turned(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """The numbers of `rotate` in half the operations.
+
+        Each number times its cosine, plus its partner times the sine, which has the sign
+        of the formula in it.
+        """
+        turning = x if self.rotary_dim == self.d_k else x[..., : self.rotary_dim]
+        if self.layout == "interleaved":
+            partner = turning.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+        else:
+            partner = turning.roll(self.rotary_dim // 2, dims=-1)
+        turned = (turning * cos + partner * sin).to(x.dtype)
+        if self.rotary_dim == self.d_k:
+            return turned
+        return torch.cat([turned, x[..., self.rotary_dim :]], dim=-1)
+
+    def _check_width(self, x: Tensor) -> None:
+        if x.shape[-1] != self.d_k:
+            raise ValueError(
+                f"x must have width d_k = {self.d_k}, but it has shape {tuple(x.shape)}"
+            )
 
     def _frequencies(self, device: torch.device | None = None) -> Tensor:
         if self.scaling is None:

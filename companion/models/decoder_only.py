@@ -114,6 +114,7 @@ class DecoderOnlyTransformer(nn.Module):
         mask: Bool[Tensor, "..."] | None = None,
         *,
         cache: KeyValueCache | None = None,
+        last: int | None = None,
     ) -> Float[Tensor, "batch length vocab"]:
         """Logits of the token after each of ``token_ids``.
 
@@ -121,12 +122,21 @@ class DecoderOnlyTransformer(nn.Module):
             token_ids: the text so far; with a cache, only its new tokens.
             mask: hides further tokens, such as padding; the future is always hidden.
             cache: keys and values of earlier calls.
+            last: give only the logits after this many of the last tokens. After a long
+                prompt, the others are most of the work of a small model, and to write
+                on, one is enough.
 
         Raises:
             ValueError: the text is longer than ``max_seq_len``.
         """
-        states = self.hidden_states(token_ids, mask, cache=cache)
-        return self.output_projection(states[-1])
+        x = self.hidden_states(token_ids, mask, cache=cache)[-1]
+        return self.logits(x if last is None else x[:, -last:])
+
+    def logits(
+        self, x: Float[Tensor, "batch length d_model"]
+    ) -> Float[Tensor, "batch length vocab"]:
+        """A score for each token, from the last hidden states."""
+        return self.output_projection(x)
 
     def loss(
         self,
@@ -155,5 +165,7 @@ class DecoderOnlyTransformer(nn.Module):
                 f"labels must have the shape of token_ids, {tuple(token_ids.shape)}, "
                 f"but it has shape {tuple(labels.shape)}"
             )
-        logits = self(token_ids, mask)[:, :-1]  # (B, L - 1, V)
+        x = self.hidden_states(token_ids, mask)[-1]
+        # Cut before the projection: of logits, (B, L, V), a cut would be a large copy.
+        logits = self.logits(x[:, :-1])  # (B, L - 1, V)
         return F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())

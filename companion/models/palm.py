@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from companion.layers import (
@@ -122,16 +122,11 @@ class PaLM(LLaMA):
                 nn.init.normal_(module.weight, std=module.in_features**-0.5)
         nn.init.normal_(self.token_embedding.weight)
 
-    def forward(
-        self,
-        token_ids: Int[Tensor, "batch length"],
-        mask: Bool[Tensor, "..."] | None = None,
-        *,
-        cache: KeyValueCache | None = None,
+    def logits(
+        self, x: Float[Tensor, "batch length d_model"]
     ) -> Float[Tensor, "batch length vocab"]:
-        """Logits of the token after each of ``token_ids``, as in `LLaMA`."""
-        logits = super().forward(token_ids, mask, cache=cache)
-        return logits * self.token_embedding.embedding_dim**-0.5
+        """A score for each token, from the last hidden states, made smaller."""
+        return super().logits(x) * self.token_embedding.embedding_dim**-0.5
 
     @classmethod
     def from_hf(cls, path_or_model: Any) -> PaLM:
