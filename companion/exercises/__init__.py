@@ -1,15 +1,29 @@
 """Exercises that answer back: ``check(your_function)`` says which mistake a wrong answer is."""
 
-from companion.exercises.checker import Report, Verdict, check, hint, solution
-from companion.exercises.exercise import Exercise, Misconception, Property
+from companion.exercises.checker import (
+    Report,
+    Verdict,
+    broken_program,
+    check,
+    hint,
+    solution,
+)
+from companion.exercises.exercise import Exercise, Kind, Misconception, Property
+from companion.exercises.questions import Ordering, Prediction
+from companion.exercises.track import progress
 
 __all__ = [
     "Exercise",
+    "Kind",
     "Misconception",
+    "Ordering",
+    "Prediction",
     "Property",
     "Report",
     "Verdict",
+    "broken_program",
     "check",
     "hint",
+    "progress",
     "solution",
 ]

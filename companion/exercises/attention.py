@@ -71,28 +71,29 @@ def attend(
     return scores.softmax(dim=-1) @ value
 
 
-def _scaled_by(scale: float, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    return (query @ key.T * scale).softmax(dim=-1) @ value
-
-
 def _unscaled(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    return _scaled_by(1.0, query, key, value)
+    scores = query @ key.T
+    return scores.softmax(dim=-1) @ value
 
 
 def _scaled_by_d_k(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    return _scaled_by(1 / query.shape[-1], query, key, value)
+    scores = query @ key.T / query.shape[-1]
+    return scores.softmax(dim=-1) @ value
 
 
 def _scaled_by_keys(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    return _scaled_by(1 / math.sqrt(len(key)), query, key, value)
+    scores = query @ key.T / math.sqrt(len(key))
+    return scores.softmax(dim=-1) @ value
 
 
 def _softmax_over_queries(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    return (query @ key.T / math.sqrt(query.shape[-1])).softmax(dim=0) @ value
+    scores = query @ key.T / math.sqrt(query.shape[-1])
+    return scores.softmax(dim=0) @ value
 
 
 def _without_softmax(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    return query @ key.T / math.sqrt(query.shape[-1]) @ value
+    scores = query @ key.T / math.sqrt(query.shape[-1])
+    return scores @ value
 
 
 def _draw_qkv(generator: Generator) -> list[Inputs]:
@@ -141,6 +142,7 @@ def _draw_scores(generator: Generator) -> list[Inputs]:
     small = torch.randn(2, 3, generator=generator)
     apart = torch.randn(3, 4, generator=generator)
     apart = apart + torch.tensor([[0.0], [-1000.0], [1000.0]])
+    apart[0, 1] -= 200.0  # nor is a row's smallest score a safe one to subtract
     return [(small,), (apart,), (torch.randn(2, 3, 5, generator=generator),)]
 
 
@@ -381,6 +383,7 @@ EXERCISES: tuple[Exercise, ...] = (
     ),
     Exercise(
         name="attend",
+        aliases=("scaled_dot_product",),
         chapter="attention",
         title="Scaled dot-product attention in three lines",
         difficulty=2,

@@ -923,6 +923,7 @@ EXERCISES: tuple[Exercise, ...] = (
         hints=(
             "There are two matrices: which shapes do they have?",
             "vocab_size by d_embedding, and d_embedding by d_model.",
+            "Add their sizes; none of the two has a bias.",
         ),
     ),
 )

@@ -32,6 +32,8 @@ class Verdict(StrEnum):
     MISCONCEPTION = "misconception"
     PROPERTY_BROKEN = "property broken"
     WRONG_VALUES = "wrong values"
+    TOOK_TOO_LONG = "took too long"
+    TOO_MUCH_MEMORY = "too much memory"
 
 
 @dataclass(frozen=True)

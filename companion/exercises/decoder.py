@@ -810,6 +810,7 @@ EXERCISES: tuple[Exercise, ...] = (
         hints=(
             "The larger the divisor, the closer to zero a negative number comes.",
             "The divisor is ((5 + n) / 6) to the power alpha.",
+            "In PyTorch the lengths are a tensor: all texts are done in one line.",
         ),
     ),
     Exercise(

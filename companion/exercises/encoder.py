@@ -544,6 +544,7 @@ EXERCISES: tuple[Exercise, ...] = (
         hints=(
             "Root, mean, square: read the name from the back.",
             "x.square().mean(dim=-1, keepdim=True), plus eps, then the root.",
+            "Divide x by that root, and multiply by the weight at the end.",
         ),
     ),
     Exercise(
@@ -591,6 +592,7 @@ EXERCISES: tuple[Exercise, ...] = (
         hints=(
             "@ works on the last axis, whatever stands before it.",
             "hidden = relu(x @ W_1 + b_1) has shape (..., d_ff).",
+            "hidden @ W_2 + b_2 goes back to (..., d_model), with no activation.",
         ),
     ),
     Exercise(
@@ -638,6 +640,7 @@ EXERCISES: tuple[Exercise, ...] = (
         hints=(
             "F.silu is the activation; * multiplies unit by unit.",
             "One of the two maps passes through the activation, the one named W_1.",
+            "W_2 comes last: (F.silu(x @ W_1) * (...)) @ W_2.",
         ),
     ),
     Exercise(
@@ -688,6 +691,7 @@ EXERCISES: tuple[Exercise, ...] = (
         hints=(
             "Two lines, one a sub-layer, both of the form x + sublayer(norm(x)).",
             "The second line starts from what the first line made of x.",
+            "x = x + attend(norm1(x)) is the first of them.",
         ),
     ),
     Exercise(
@@ -738,6 +742,7 @@ EXERCISES: tuple[Exercise, ...] = (
         hints=(
             "token_ids != pad_id says which positions count; give it a third axis.",
             "Sum over the length what counts, and divide by how many count.",
+            "(x * real).sum(dim=1) is the sum; real.sum(dim=1) says how many count.",
         ),
     ),
     Exercise(

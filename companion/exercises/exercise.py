@@ -4,12 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import torch
 
 Answer = Callable[..., Any]
 Inputs = tuple[Any, ...]
+
+
+class Kind(StrEnum):
+    """What the learner does."""
+
+    IMPLEMENT = "implement"
+    FIX = "fix the bug"
+    PREDICT = "predict"
+    ORDER = "order the steps"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What exercises of all kinds have.
+
+    Attributes:
+        name: the name of what the learner writes; unique over the book.
+        chapter: the chapter's short name, such as "attention".
+        title: what is asked, in a few words.
+        difficulty: from 1 (a line) to 5 (an evening).
+        minutes: how long a reader of the chapter takes.
+        hints: from a nudge to nearly the answer, at least three.
+        trains: what one can do afterwards, such as "tells the axis of keys from the
+            axis of queries".
+        aliases: other names that find it.
+    """
+
+    name: str
+    chapter: str
+    title: str
+    difficulty: int
+    minutes: int
+    hints: tuple[str, ...]
+    trains: str = ""
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,42 +77,38 @@ class Misconception:
     says: str
 
 
-@dataclass(frozen=True)
-class Exercise:
-    """One exercise of a chapter.
+@dataclass(frozen=True, kw_only=True)
+class Exercise(Task):
+    """An exercise whose answer is code.
 
     Attributes:
-        name: the name of the function that the learner writes; unique over the book.
-        chapter: the chapter's short name, such as "attention".
-        title: what is asked, in a few words.
-        difficulty: from 1 (a line) to 5 (an evening).
-        minutes: how long a reader of the chapter takes.
         reference: a right answer.
         inputs: draws several sets of arguments from a generator, the simplest first.
         properties: what a right answer has.
         misconceptions: mistakes that the checker can tell apart, at least three.
-        hints: from a nudge to nearly the answer.
         tolerance: the largest absolute and relative difference from the reference.
         run: how an answer is put to use on one set of inputs; called as ``answer(*inputs)``
             by default. An exercise whose answer is a module says here how to build it,
             give it weights and call it.
         input_names: what reports call the inputs; by default as the reference's
             parameters.
+        broken: the program to be mended, for an exercise that asks to fix a bug; the
+            `wrong` of its first misconception.
     """
 
-    name: str
-    chapter: str
-    title: str
-    difficulty: int
-    minutes: int
     reference: Answer
     inputs: Callable[[torch.Generator], list[Inputs]]
     properties: tuple[Property, ...]
     misconceptions: tuple[Misconception, ...]
-    hints: tuple[str, ...]
     tolerance: float = 1e-5
     run: Callable[[Answer, Inputs], Any] | None = None
     input_names: tuple[str, ...] = ()
+    broken: Answer | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """Whether to write code or to mend it."""
+        return Kind.IMPLEMENT if self.broken is None else Kind.FIX
 
     def use(self, answer: Answer, inputs: Inputs) -> Any:
         """What ``answer`` gives for ``inputs``."""

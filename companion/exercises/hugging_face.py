@@ -136,7 +136,7 @@ def _draw_words(generator: Generator) -> list[Inputs]:
         "##wa", "##nt", "##want", "##w", "##ed", "##e", "##d", "##ab", "##le",
     }  # fmt: skip
     words = ("unwanted", "unable", "wantab", "unx", "xun", "unxable", "able")
-    return [(word, vocabulary) for word in words]
+    return [*((word, vocabulary) for word in words), ("aaaa", {"a", "##a"})]
 
 
 def _adds_up(answer, inputs: Inputs) -> bool:
@@ -290,7 +290,8 @@ def _draw_unigram(generator: Generator) -> list[Inputs]:
         "therent",
         "abc",
     )
-    return [(word, scores) for word in words]
+    small = {"a": -1.0, "aa": -1.5}
+    return [*((word, scores) for word in words), ("aaaa", small)]
 
 
 # Labels of words, labels of tokens
@@ -404,6 +405,7 @@ def _draw_tokens(generator: Generator) -> list[Inputs]:
         ([("B-PER", 0, 3), ("B-PER", 4, 7), ("O", 7, 8), ("I-PER", 9, 12)],),
         ([("B-ORG", 0, 2), ("I-LOC", 3, 6), ("I-LOC", 7, 9), ("O", 9, 10)],),
         ([("O", 0, 2), ("B-LOC", 3, 6), ("O", 6, 7), ("I-LOC", 8, 11)],),
+        ([("I-PER", 0, 3), ("I-PER", 4, 7), ("O", 8, 9)],),
     ]
 
 

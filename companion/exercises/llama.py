@@ -471,6 +471,7 @@ EXERCISES = (
         hints=(
             "y = x + MLP(norm(x)) + Attention(norm(x)).",
             "Compute norm(x) once and hand it to both.",
+            "Add three things: x itself, attention(normed), feed_forward(normed).",
         ),
         tolerance=1e-4,
         input_names=("x", "norm", "attention", "feed_forward"),
@@ -647,6 +648,7 @@ EXERCISES = (
             "Each turn is <|im_start|>role, a line break, the content, <|im_end|>, a "
             "line break.",
             "After the last turn, begin the assistant's and leave it open.",
+            'What stands open at the end is "<|im_start|>assistant" and a line break.',
         ),
         input_names=("messages",),
     ),

@@ -1,8 +1,8 @@
 """What an answer does with one set of inputs: its value, its error, what it does besides.
 
 An answer is a stranger's code. It gets copies of the inputs, its errors are caught, its
-random numbers come from a seed of their own, and its value is copied before anything
-else runs.
+random numbers come from a seed of their own, its time and memory are limited, and its
+value is copied before anything else runs.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import inspect
 import io
 import linecache
 import random
+import sys
 import sysconfig
 import traceback
 import warnings
@@ -27,9 +28,11 @@ from torch import Tensor, nn
 
 import companion
 from companion.exercises.exercise import Answer, Exercise, Inputs, Property
+from companion.exercises.limits import within_limits
 
 _PACKAGE = str(Path(companion.__file__).parent)
 _LIBRARIES = (*(sysconfig.get_paths()[k] for k in ("stdlib", "purelib", "platlib")),)
+_MAX_PRINTED = 10_000  # characters of one call
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,13 @@ def observe(
 
     Raises:
         KeyboardInterrupt: someone stopped it.
+        TookTooLong: the time limit stopped it.
     """
     own = copied(inputs)
     with _sandbox(seed, quiet):
         try:
-            value = copied(exercise.use(answer, own), detach=True)
+            value = within_limits(lambda: exercise.use(answer, own))
+            value = copied(value, detach=True)
         except (Exception, SystemExit) as error:
             return Outcome(error=error)
     changed = tuple(
@@ -86,7 +91,7 @@ def holds(rule: Property, answer: Answer, inputs: Inputs) -> bool:
     """Whether ``answer`` has a property on a copy of ``inputs``; an error means no."""
     with _sandbox(0, quiet=True):
         try:
-            return bool(rule.holds(answer, copied(inputs)))
+            return within_limits(lambda: bool(rule.holds(answer, copied(inputs))))
         except (Exception, SystemExit):
             return False
 
@@ -188,7 +193,7 @@ def _gradients(exercise: Exercise, answer: Answer, inputs: Inputs) -> dict:
     try:
         outputs = [
             t
-            for _, t in tensors(exercise.use(answer, own))
+            for _, t in tensors(within_limits(lambda: exercise.use(answer, own)))
             if t.requires_grad and t.is_floating_point()
         ]
         if not outputs:
@@ -214,6 +219,26 @@ def _gradient_state(gradient: Tensor | None) -> str:
     return "flows" if gradient.abs().max() > 1e-5 else "faint"
 
 
+class _Printed(io.TextIOBase):
+    """What an answer prints: shown up to a limit, or not at all."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._shown = sys.stdout
+        self._left = 0 if quiet else _MAX_PRINTED
+
+    def write(self, text: str) -> int:
+        if self._left > 0:
+            self._shown.write(text[: self._left])
+            self._left -= len(text)
+            if self._left <= 0:
+                self._shown.write("\n[what it prints after this is not shown]\n")
+        return len(text)
+
+    def flush(self) -> None:
+        if self._left > 0:
+            self._shown.flush()
+
+
 @contextlib.contextmanager
 def _sandbox(seed: int, quiet: bool) -> Iterator[None]:
     """Random numbers from ``seed``, gradients on; all as it was afterwards."""
@@ -224,8 +249,8 @@ def _sandbox(seed: int, quiet: bool) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=devices))
         stack.enter_context(torch.enable_grad())
+        stack.enter_context(contextlib.redirect_stdout(_Printed(quiet)))
         if quiet:
-            stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
         random.seed(seed)

@@ -8,11 +8,11 @@ import importlib
 import pkgutil
 from typing import Any
 
-from companion.exercises.exercise import Exercise
+from companion.exercises.exercise import Task
 
 
 @functools.cache
-def all_exercises() -> dict[str, Exercise]:
+def all_exercises() -> dict[str, Task]:
     """Every exercise of the book by its name.
 
     Raises:
@@ -20,7 +20,7 @@ def all_exercises() -> dict[str, Exercise]:
     """
     import companion.exercises as package
 
-    found: dict[str, Exercise] = {}
+    found: dict[str, Task] = {}
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         for exercise in getattr(importlib.import_module(module.name), "EXERCISES", ()):
             if exercise.name in found:
@@ -32,7 +32,11 @@ def all_exercises() -> dict[str, Exercise]:
     return found
 
 
-def find_exercise(wanted: Any) -> Exercise:
+def _by_alias() -> dict[str, Task]:
+    return {alias: task for task in all_exercises().values() for alias in task.aliases}
+
+
+def find_exercise(wanted: Any) -> Task:
     """The exercise that ``wanted`` is, names, or answers.
 
     Args:
@@ -43,7 +47,7 @@ def find_exercise(wanted: Any) -> Exercise:
         TypeError: ``wanted`` is none of these.
         ValueError: no exercise has that name.
     """
-    if isinstance(wanted, Exercise):
+    if isinstance(wanted, Task):
         return wanted
     name = wanted if isinstance(wanted, str) else getattr(wanted, "__name__", None)
     if not isinstance(name, str):
@@ -53,7 +57,7 @@ def find_exercise(wanted: Any) -> Exercise:
         )
     exercises = all_exercises()
     chapter, _, short = name.rpartition(".")
-    exercise = exercises.get(short)
+    exercise = exercises.get(short) or _by_alias().get(short)
     if exercise is not None and chapter in ("", exercise.chapter):
         return exercise
     close = difflib.get_close_matches(short, exercises, n=3, cutoff=0.5)

@@ -1,4 +1,4 @@
-"""The text of a report: what is said, in which columns, with how many digits."""
+"""A report as text: what is said, in which columns, with how many digits."""
 
 from __future__ import annotations
 
@@ -15,21 +15,43 @@ from companion.exercises.outcome import tensors
 _WIDTH = 80
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A small matrix or row of numbers, for a page.
+
+    Attributes:
+        name: what it is.
+        values: one or two axes.
+        wrong: where it is wrong, if it is a part of an answer.
+    """
+
+    name: str
+    values: Tensor
+    wrong: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Report:
-    """What `check` found. It prints as text, and shows as text at the end of a cell.
+    """What `check` found: text where it is printed, a page's markup at the end of a cell.
 
     Attributes:
         exercise: the exercise's name.
         verdict: what was found.
-        text: the whole report.
-        misconception: the name of the misconception, if it is one.
+        title: what the exercise asks.
+        headline: what was found, in a few words.
+        lines: labelled paragraphs; a label may be empty.
+        grids: inputs, expected and found values, where they are small enough to read.
+        misconception: the name of the misconception, if it is one; of two at once
+            joined by "and", of two that nothing tells apart by "or".
         broken: the properties that do not hold, as sentences.
     """
 
     exercise: str
     verdict: Verdict
-    text: str
+    title: str
+    headline: str
+    lines: tuple[tuple[str, str], ...]
+    grids: tuple[Grid, ...] = ()
     misconception: str | None = None
     broken: tuple[str, ...] = ()
 
@@ -38,10 +60,28 @@ class Report:
         """Whether the answer is right."""
         return self.verdict is Verdict.PASSED
 
+    @property
+    def symbol(self) -> str:
+        """A tick, a cross or, for what is still to do, a circle."""
+        return {Verdict.PASSED: "✓", Verdict.NOT_IMPLEMENTED: "○"}.get(
+            self.verdict, "✗"
+        )
+
+    @property
+    def text(self) -> str:
+        """The whole report."""
+        head = f"{self.symbol} {self.exercise} ({self.title}): {self.headline}"
+        return "\n".join([head, *(paragraph(*line) for line in self.lines)])
+
     def __str__(self) -> str:
         return self.text
 
     __repr__ = __str__
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        from companion.exercises.page import to_html
+
+        return {"text/plain": self.text, "text/html": to_html(self)}
 
 
 class Note(str):

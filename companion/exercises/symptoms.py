@@ -40,9 +40,13 @@ class Case:
         return differs(self.found, self.expected, self.tolerance)
 
 
-def symptom(cases: list[Case]) -> str:
-    """A sentence about what all of ``cases`` have in common, or an empty string."""
-    for detector in _DETECTORS:
+def symptom(cases: list[Case], *, vague: bool = False) -> str:
+    """A sentence about what all of ``cases`` have in common, or an empty string.
+
+    Args:
+        vague: look for signs that only say where to look.
+    """
+    for detector in (_VAGUE if vague else _TELLING) if cases else ():
         sentence = detector(cases)
         if sentence:
             return sentence
@@ -277,7 +281,7 @@ def _close(cases: list[Case]) -> str:
     return ""
 
 
-_DETECTORS = (
+_TELLING = (
     _returns_input,
     _constant,
     _inverted,
@@ -287,7 +291,5 @@ _DETECTORS = (
     _behind_a_mask,
     _sums,
     _same_numbers,
-    _edge,
-    _close,
-    _visible,
 )
+_VAGUE = (_edge, _close, _visible)

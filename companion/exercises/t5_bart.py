@@ -381,6 +381,8 @@ def _draw_prefixes(generator: Generator) -> list[Inputs]:
         ("translate: gesicht: lachend", tasks),
         ("and God said: let there be light", tasks),
         ("he asked me to restore: the old house", tasks),
+        ("restore: ", tasks),
+        ("translate", tasks),
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -19,14 +20,14 @@ from companion.exercises.compare import (
 )
 from companion.exercises.exercise import Answer, Exercise, Inputs
 from companion.exercises.outcome import Outcome, observe, tensors
-from companion.exercises.report import describe, show, worst
+from companion.exercises.report import Grid, describe, show, worst
 
 # How many numbers still read well on a page.
 _SMALL_ANSWER = 12
 _SMALL_INPUTS = 30
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trial:
     """The answer beside the reference on one set of inputs."""
 
@@ -162,6 +163,51 @@ class Trial:
         pairs = zip(self.names, self.inputs, strict=True)
         shown = [f"{n} = {show(t)}" for n, t in pairs if isinstance(t, Tensor)]
         return [("Inputs", "\n".join(shown))] if shown else []
+
+    def grids(self) -> tuple[Grid, ...]:
+        """Inputs, expected and found values as tables, where they are small enough."""
+        mismatch = None if self.found.error or self.expected.error else self.mismatch()
+        if mismatch is None or mismatch.verdict is not Verdict.WRONG_VALUES:
+            return ()
+        found, expected = mismatch.found, mismatch.expected
+        if not isinstance(found, Tensor) or found.numel() > _SMALL_ANSWER:
+            return ()
+        wrong = differs(found, expected, self.exercise.tolerance)
+        inputs = (
+            ()
+            if self.size > _SMALL_INPUTS
+            else zip(self.names, self.inputs, strict=True)
+        )
+        given = [
+            Grid(name, thing) for name, thing in inputs if isinstance(thing, Tensor)
+        ]
+        grids = (*given, Grid("expected", expected), Grid("found", found, wrong))
+        return grids if all(grid.values.ndim in (1, 2) for grid in grids) else ()
+
+
+@dataclass(frozen=True)
+class Trials:
+    """All trials of one answer, on inputs that a report may show and on fresh ones."""
+
+    shown_in_order: list[Trial]
+    fresh: list[Trial]
+    exercise: Exercise
+
+    @cached_property
+    def shown(self) -> list[Trial]:
+        """The trials that a report may show, the smallest first."""
+        return sorted(self.shown_in_order, key=lambda trial: trial.size)
+
+    @property
+    def all(self) -> list[Trial]:
+        """Every trial."""
+        return [*self.shown, *self.fresh]
+
+    @cached_property
+    def wrong(self) -> list[Trial]:
+        """The trials that failed; fresh ones only where no other did."""
+        shown = [trial for trial in self.shown if not trial.passes()]
+        return shown or [trial for trial in self.fresh if not trial.passes()]
 
 
 def _others_like(tensor: Tensor) -> list[Tensor]:
