@@ -24,6 +24,7 @@ from companion.data.translation import encode_pairs
 from companion.models.transformer import Transformer
 from companion.runtime import device, seed_everything
 from companion.training import (
+    Checkpoints,
     CosineWithWarmup,
     TokenBatches,
     Trainer,
@@ -33,6 +34,7 @@ from companion.training.errors import Row
 from companion.training.translate import score, translate_pairs
 
 STEPS = 800
+SAVE_EVERY = 50  # updates, where checkpoints are asked for
 SEEDS = (0, 1, 2)
 OURS, THEIRS = "ours", "nn.Transformer"
 
@@ -61,7 +63,12 @@ def new_translators(vocab_size: int, seed: int = 0) -> dict[str, nn.Module]:
 
 
 def train(
-    model: nn.Module, encoded: list, seed: int = 0, *, progress: bool = True
+    model: nn.Module,
+    encoded: list,
+    seed: int = 0,
+    *,
+    checkpoints: Checkpoints | None = None,
+    progress: bool = True,
 ) -> list[Row]:
     """The history of 800 updates of at most 768 tokens."""
     seed_everything(seed)
@@ -72,6 +79,8 @@ def train(
         batches=TokenBatches(encoded, 768, seed=seed),
         loss=partial(translation_loss, smoothing=0.1),
         scheduler=CosineWithWarmup(adam, 100, STEPS, min_lr_ratio=0.0),
+        checkpoints=checkpoints,
+        checkpoint_every=SAVE_EVERY,
         progress=progress,
     ).run(num_steps=STEPS)
 

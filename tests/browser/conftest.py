@@ -6,7 +6,6 @@ for anything, or log an error.
 """
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,26 +13,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from companion.book.chromium import ARGS, HOW_TO_GET, find_chromium
+from companion.figures.widget import Figure
 
 ROOT = Path(__file__).parents[2]
-CHROMIUM_ARGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-MAC_PATHS = (
-    "/Applications/Chromium.app/Contents/MacOS/Chromium",
-    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-)
-HOW_TO_GET = (
-    "No Chromium was found, so the built pages were not tested. Install it (Debian, Ubuntu: "
-    "`apt install chromium`; macOS: `brew install --cask chromium`), or name one: "
-    "CHROMIUM=/path/to/chrome"
-)
+NOT_TESTED = f"No Chromium was found, so the built pages were not tested. {HOW_TO_GET}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,23 +28,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
 
 
-def find_chromium() -> str | None:
-    """A Chromium's path: CHROMIUM, else one on the PATH, else where macOS keeps it."""
-    if named := os.environ.get("CHROMIUM"):
-        return shutil.which(named)
-    found = [path for name in NAMES if (path := shutil.which(name))]
-    return next(
-        iter(found + [path for path in MAC_PATHS if Path(path).is_file()]), None
-    )
-
-
 @pytest.fixture(scope="session")
 def chromium_path() -> str:
     path = find_chromium()
     if path is None and os.environ.get("REQUIRE_BROWSER") == "1":
-        pytest.fail(f"REQUIRE_BROWSER=1 is set. {HOW_TO_GET}", pytrace=False)
+        pytest.fail(f"REQUIRE_BROWSER=1 is set. {NOT_TESTED}", pytrace=False)
     if path is None:
-        pytest.skip(HOW_TO_GET)
+        pytest.skip(NOT_TESTED)
     return path
 
 
@@ -81,9 +57,7 @@ def built_book(chromium_path: str) -> Path:
 )  # a running Playwright keeps other modules from starting an event loop
 def browser(chromium_path: str) -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium_path, args=CHROMIUM_ARGS
-        )
+        browser = playwright.chromium.launch(executable_path=chromium_path, args=ARGS)
         yield browser
         browser.close()
 
@@ -121,3 +95,31 @@ def open_page(browser: Browser, built_book: Path) -> Iterator[Callable[..., Page
     for context in contexts:
         context.close()
     assert not faults, "\n".join(faults)
+
+
+@pytest.fixture
+def show_figure(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Page]]:
+    """`show_figure(figure, width=400)` -> a page that holds nothing but this figure."""
+    contexts, faults = [], []
+
+    def show_figure(figure: Figure, *, width: int = 800, **options: object) -> Page:
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, **options
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        html = tmp_path / "page.html"
+        html.write_text(
+            f"<!doctype html><meta charset=utf-8><body style='margin:0'>{figure.to_html()}",
+            encoding="utf8",
+        )
+        page.goto(html.as_uri())
+        if options.get("java_script_enabled", True):
+            expect(page.locator(".companion-figure-view > *")).to_have_count(1)
+        return page
+
+    yield show_figure
+    for context in contexts:
+        context.close()
+    assert faults == []
