@@ -16,7 +16,7 @@ TESTS = $(VENV) -m pytest -p tests.notebooks.plugin
 # A copied or moved .venv does not work: its stamp names the folder that it was made in.
 MOVED := $(shell grep -sqxF '$(CURDIR)' .venv/.complete || echo moved)
 
-.PHONY: help book test gpu bench parity lab refresh lint clean assets force
+.PHONY: help book pdf test gpu bench parity lab refresh lint clean assets force
 
 help: ## this list
 	@echo "The Executable Transformer"
@@ -24,13 +24,17 @@ help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
 	while IFS='|' read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
 	@echo
-	@echo "  ONLY=01            one chapter, by the start of its file name (book, refresh, lab)"
+	@echo "  ONLY=01            one chapter, by the start of its file name (book, pdf, refresh, lab)"
+	@echo "  RECORD=1           keep the table that is printed, for the book (parity)"
 	@echo "  JOBS=2             test processes (test)"
 	@echo "  PYTHON=python3.12  the Python to make .venv with"
 	@echo "  NEWEST=1           the newest packages that pyproject.toml allows, not the pinned ones"
 
 book: assets ## build the book into _build/html
 	@$(VENV) -m companion.book build $(if $(ONLY),--only $(ONLY))
+
+pdf: assets ## print the book as one PDF, _build/pdf/book.pdf (needs Chromium)
+	@$(VENV) -m companion.book pdf $(if $(ONLY),--only $(ONLY))
 
 test: assets ## run all tests, and every notebook against its stored outputs
 	@OMP_NUM_THREADS=1 $(TESTS) -n $(JOBS) --dist loadscope --no-loadscope-reorder tests book
@@ -44,7 +48,7 @@ bench: assets ## measure speed and memory
 	@$(VENV) -m tests.benchmarks
 
 parity: assets ## compare every model with its reference, and print the differences
-	@OMP_NUM_THREADS=1 $(VENV) -m pytest -q tests/parity
+	@OMP_NUM_THREADS=1 $(VENV) -m pytest -q tests/parity $(if $(RECORD),--record-parity)
 
 lab: assets ## open the chapters in JupyterLab
 	@cd book && ../$(VENV) -m jupyter lab $(if $(ONLY),$(firstword $(notdir $(wildcard book/$(ONLY)*.ipynb))))

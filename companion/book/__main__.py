@@ -1,9 +1,10 @@
-"""The command line: `python -m companion.book build|refresh|check`."""
+"""The command line: `python -m companion.book build|pdf|refresh|check`."""
 
 import argparse
 import sys
 
 from companion.book import build as book
+from companion.book.pdf import pdf
 from companion.book.toc import book_root
 
 
@@ -15,6 +16,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
         ("build", "execute the chapters that changed and build the pages"),
+        ("pdf", "execute what changed and print the book as one PDF"),
         ("refresh", "execute chapters and write them back slim"),
         ("check", "say what is wrong with the stored notebooks"),
     ):
@@ -37,7 +39,8 @@ def main() -> int:
         root = book_root(args.root)
         if args.command == "check":
             return book.check(root)
-        return getattr(book, args.command)(root, args.only, args.jobs)
+        command = {"build": book.build, "pdf": pdf, "refresh": book.refresh}
+        return command[args.command](root, args.only, args.jobs)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

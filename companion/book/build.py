@@ -49,12 +49,7 @@ def build(root: Path, only: str = "", jobs: int = 2) -> int:
             )
             return 0
         cache = _cache(root)
-        waiting = {
-            path: notebook
-            for path in toc.notebooks(root, only)
-            if _cached(cache, notebook := nbformat.read(path, as_version=4)) is None
-        }
-        if waiting and not _execute(root, cache, waiting, jobs):
+        if not _execute_changed(root, cache, only, jobs):
             return 1
         print("Building the pages ...", flush=True)
         built.unlink(missing_ok=True)
@@ -65,6 +60,35 @@ def build(root: Path, only: str = "", jobs: int = 2) -> int:
         f"Read the book at {index.as_uri()}\nBuilt in {time.monotonic() - start:.0f} s."
     )
     return 0
+
+
+def build_single_page(root: Path, only: str = "", jobs: int = 2) -> Path | None:
+    """Execute what changed and put the book on one page: its file, None where that failed.
+
+    The API is left out, which is for looking things up. With `only`, so are all chapters
+    but those whose file name starts so.
+    """
+    with _locked(root):
+        cache = _cache(root)
+        if not _execute_changed(root, cache, only, jobs):
+            return None
+        print("Putting the book on one page ...", flush=True)
+        table = root / "_build" / "single_toc.yml"
+        table.write_text(yaml.safe_dump(toc.without(root, _left_out(root, only))))
+        if not _sphinx(root, cache, only, "singlehtml", table):
+            return None
+    folder = root / "_build" / "singlehtml"
+    first = toc.pages(root)[0].relative_to(root).with_suffix(".html")
+    # Its links to pictures and styles are written for a page at the top.
+    return (folder / first).rename(folder / "one_page.html")
+
+
+def _left_out(root: Path, only: str) -> list[Path]:
+    api = [page for page in toc.pages(root) if "api" in (page.stem, page.parent.name)]
+    if not only:
+        return api
+    kept = toc.notebooks(root, only)
+    return api + [path for path in toc.notebooks(root) if path not in kept]
 
 
 def refresh(root: Path, only: str = "", jobs: int = 2) -> int:
@@ -143,6 +167,17 @@ def _keep(root: Path, cache: JupyterCacheAbstract, run: Run) -> None:
 def _timings(root: Path) -> dict[str, dict[str, float]]:
     file = root / "_build" / "timings.json"
     return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def _execute_changed(
+    root: Path, cache: JupyterCacheAbstract, only: str, jobs: int
+) -> bool:
+    waiting = {
+        path: notebook
+        for path in toc.notebooks(root, only)
+        if _cached(cache, notebook := nbformat.read(path, as_version=4)) is None
+    }
+    return not waiting or _execute(root, cache, waiting, jobs)
 
 
 def _execute(
@@ -235,15 +270,27 @@ def _hash(root: Path, paths: Iterator[Path], extra: str) -> str:
     return digest.hexdigest()
 
 
-def _sphinx(root: Path, cache: JupyterCacheAbstract, only: str) -> bool:
+def _sphinx(
+    root: Path,
+    cache: JupyterCacheAbstract,
+    only: str,
+    builder: str = "html",
+    table: Path | None = None,
+) -> bool:
     """Run Jupyter Book, quietly unless it fails.
+
+    Warnings are errors, unless a `table` of contents leaves out chapters that others name.
 
     Every page is read anew: Sphinx warns only about those that it reads, and does not see that an
     unchanged notebook has new outputs.
     """
-    shutil.rmtree(root / "_build" / "html", ignore_errors=True)
+    shutil.rmtree(root / "_build" / builder, ignore_errors=True)
     jb = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
-    command = [*jb, "build", str(root), "--all", "-W", "-n", "--keep-going"]
+    command = [*jb, "build", str(root), "--all", "--builder", builder]
+    if table:
+        command += ["--toc", str(table)]
+    if not (table and only):
+        command += ["-W", "-n", "--keep-going"]
     if only:
         command += ["--config", str(_partial_config(root, cache, only))]
     done = subprocess.run(command, capture_output=True, text=True)

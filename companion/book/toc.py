@@ -1,8 +1,11 @@
 """Which files make the book: `_toc.yml` is the only list."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
+
+NESTED = ("parts", "subtrees", "chapters", "sections", "entries")
 
 
 def book_root(folder: Path | str = ".") -> Path:
@@ -36,15 +39,29 @@ def notebooks(root: Path, only: str = "") -> list[Path]:
     return chosen
 
 
+def without(root: Path, left_out: Iterable[Path]) -> dict:
+    """The table of contents, less some pages; a part that would be empty goes as well."""
+    gone = {path.relative_to(root).with_suffix("").as_posix() for path in left_out}
+
+    def kept(node: dict) -> dict | None:
+        if node.get("file") in gone:
+            return None
+        node = dict(node)
+        for key in NESTED:
+            if key in node:
+                node[key] = [one for item in node[key] if (one := kept(item))]
+                if not node[key]:
+                    del node[key]
+        return node if {"file", "root", *NESTED} & set(node) else None
+
+    return kept(yaml.safe_load((root / "_toc.yml").read_text(encoding="utf8")))
+
+
 def _names(node: dict | list) -> list[str]:
     if isinstance(node, list):
         return [name for item in node for name in _names(item)]
     own = [node[key] for key in ("root", "file") if key in node]
-    nested = [
-        node[key]
-        for key in ("parts", "subtrees", "chapters", "sections", "entries")
-        if key in node
-    ]
+    nested = [node[key] for key in NESTED if key in node]
     return own + [name for item in nested for name in _names(item)]
 
 

@@ -1,4 +1,4 @@
-"""Four tasks on real text, all of them text in, text out, told apart by a prefix.
+"""Four tasks on real text, all of them text in, text out, told apart by a prefix::
 
     translate:  the name of an emoji, from German into English
     language:   the name of an emoji in one of six other languages -> "Turkish"

@@ -7,11 +7,19 @@ from collections.abc import Callable
 
 import pytest
 
+from companion.analysis import parity
+
 # Before any test imports transformers: a reference is local or random, never downloaded.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 _PROPERTY = "parity"
+_RECORD = "--record-parity"
 ParityRecord = Callable[[str, str, float, float], None]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--record-parity``: keep the table, which a page of the book shows."""
+    parser.addoption(_RECORD, action="store_true", help="keep the table for the book")
 
 
 @pytest.fixture
@@ -50,6 +58,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     )
     if not rows:
         return
+    if terminalreporter.config.getoption(_RECORD):
+        parity.store(rows)
     cells = [("compared", "with", "max abs difference", "bound")]
     cells += [
         (name, ref, f"{diff:.1e}", f"{bound:.0e}") for name, ref, diff, bound in rows
