@@ -1,5 +1,4 @@
 // What the theme leaves to be said to who cannot see the page, or uses no pointer.
-// (Jupyter Book loads every script of this folder on every page.)
 (() => {
   const SCROLLS = "article table, article div.math, article mjx-container[display]";
 
@@ -24,6 +23,13 @@
     }
   };
 
+  // A list of papers may hold their anchors, which a list in the sense of ARIA may not.
+  const plain = () => {
+    for (const list of document.querySelectorAll(".citation-list[role=list]"))
+      list.removeAttribute("role");
+  };
+
+  addEventListener("DOMContentLoaded", plain);
   addEventListener("DOMContentLoaded", name);
   addEventListener("load", () => {
     reach();

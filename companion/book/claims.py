@@ -112,12 +112,8 @@ def _claim(chapter: str, entry: dict[str, str], rows: dict[str, str]) -> Claim:
 
 
 def _table(mine: list[Claim]) -> list[str]:
-    lines = [
-        "| What is said | by | verdict | What was measured | |",
-        "|---|---|---|---|---|",
-    ]
+    lines = ["| What is said | by | verdict | What was measured |", "|---|---|---|---|"]
     for claim in mine:
-        link = f"{{ref}}`the cell <{PREFIX}{claim.cell}>`"
-        cells = (claim.said, claim.by, VERDICTS[claim.verdict], claim.measured, link)
-        lines.append(f"| {' | '.join(cells)} |")
+        verdict = f"{{ref}}`{VERDICTS[claim.verdict]} <{PREFIX}{claim.cell}>`"
+        lines.append(f"| {claim.said} | {claim.by} | {verdict} | {claim.measured} |")
     return lines

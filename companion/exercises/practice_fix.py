@@ -263,7 +263,7 @@ def _padding_does_not_matter(answer, inputs: Inputs) -> bool:
 # Perplexity over batches
 
 
-def perplexity(
+def validation_perplexity(
     loss_sums: Float[Tensor, " batches"], num_tokens: Int[Tensor, " batches"]
 ) -> Float[Tensor, ""]:
     return (loss_sums.sum() / num_tokens.sum()).exp()
@@ -625,13 +625,13 @@ EXERCISES: tuple[Exercise, ...] = (
         ),
     ),
     Exercise(
-        name="perplexity",
+        name="validation_perplexity",
         chapter="training",
         title="Fix the bug: the perplexity depends on the batch size",
         difficulty=2,
         minutes=5,
         trains="averages before it takes an exponential",
-        reference=perplexity,
+        reference=validation_perplexity,
         broken=_mean_of_perplexities,
         inputs=_draw_losses,
         properties=(

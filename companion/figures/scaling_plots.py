@@ -162,7 +162,7 @@ def plot_predictions(
         measured: the run's own loss.
         title: what the picture shows.
     """
-    _, ax = plt.subplots(figsize=(WIDTH, 0.55 * len(predicted) + 1.3))
+    figure, ax = plt.subplots(figsize=(WIDTH, 0.55 * len(predicted) + 1.3))
     for row, (middle, low, high) in enumerate(predicted.values()):
         ax.plot([low, high], [row, row], color=COLORS["attention"], lw=4, alpha=0.35)
         ax.plot(middle, row, "o", color=COLORS["attention"], ms=7)
@@ -177,8 +177,8 @@ def plot_predictions(
         fontsize=9.5,
         va="center",
     )
+    headline(figure, title)
     ax.set(
-        title=title,
         xlabel="loss of the held-out run (nats a token)",
         yticks=range(len(predicted)),
         yticklabels=list(predicted),
@@ -362,7 +362,7 @@ def plot_middle(
 
 def plot_ratios(rows: Sequence[Row], title: str) -> None:
     """A bar for each piece of work: how many times as fast ours is as the reference."""
-    _, ax = plt.subplots(figsize=(WIDTH, 0.34 * len(rows) + 1.2))
+    figure, ax = plt.subplots(figsize=(WIDTH, 0.3 * len(rows) + 1.2))
     sections = list(dict.fromkeys(row.section for row in rows))
     colors = ("query", "key", "value", "output", "theory")
     for place, row in enumerate(rows):
@@ -370,9 +370,10 @@ def plot_ratios(rows: Sequence[Row], title: str) -> None:
         ax.barh(place, row.ratio, color=color, alpha=0.75)
         ax.plot([row.low, row.high], [place, place], color=INK, lw=1.2)
     ax.axvline(1, color=COLORS["theory"], ls="--", lw=1.2)
+    headline(figure, title)
     ax.set(
-        title=title,
         xlabel="times as fast as the reference",
+        ylim=(-0.8, len(rows) - 0.2),
         yticks=range(len(rows)),
         yticklabels=[row.work for row in rows],
     )

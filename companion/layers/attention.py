@@ -105,7 +105,10 @@ def fused_attention(
             # What a kernel does with a query that may attend nowhere differs between
             # kernels. So such a query is let see everything, and its output is emptied.
             attends = mask.any(dim=-1, keepdim=True)  # (..., Q, 1)
-            seen = mask | ~attends
+            if _is_quick_to_look_at(attends) and attends.all():
+                attends = None
+            else:
+                seen = mask | ~attends
         extra = seen if bias is None else bias.masked_fill(~seen, -math.inf)
     is_grouped = query.ndim == 4 and key.shape[1] < query.shape[1]
     if is_grouped and not (extra is None or query.device.type == "cpu"):
@@ -268,6 +271,13 @@ def _shapes(query: Tensor, key: Tensor, value: Tensor) -> str:
         f"query {tuple(query.shape)}, key {tuple(key.shape)}, "
         f"value {tuple(value.shape)}"
     )
+
+
+def _is_quick_to_look_at(x: Tensor) -> bool:
+    """Whether its numbers are at hand: not on a GPU, which would have to finish, nor when
+    a compiler or a fake stands behind it, for which there are none."""
+    at_hand = type(x) is Tensor and x.device.type == "cpu"
+    return at_hand and not torch.compiler.is_compiling()
 
 
 def _fit_bias(bias: Tensor, scores: Sequence[int]) -> Tensor:

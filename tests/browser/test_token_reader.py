@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from companion.figures.token_reader import Expected, Reading, TokenReader
 
 CHAPTERS = {
-    "book/07_1_bert.html": "“jerusalem”",
+    "book/07_1_bert.html": "“lord”",
     "book/07_2_gpt.html": "bits",
     "book/07_7_comparison.html": "bits",
 }

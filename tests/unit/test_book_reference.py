@@ -157,9 +157,7 @@ def bibliography() -> dict[str, str]:
 
 
 def test_every_paper_says_where_it_was_published() -> None:
-    where = (
-        r"\b(journal|booktitle|publisher|school|institution|howpublished|note)\s*="
-    )
+    where = r"\b(journal|booktitle|publisher|school|institution|howpublished|note)\s*="
     entries = bibliography()
     assert len(entries) > 100
     for key, fields in entries.items():
