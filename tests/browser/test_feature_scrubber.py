@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
-import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from companion.figures import FeatureScrubber
 
@@ -32,36 +30,8 @@ def scrubber(**options: int) -> FeatureScrubber:
     )
 
 
-@pytest.fixture
-def show(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Page]]:
-    """Opens a page that holds nothing but the given figure."""
-    contexts, faults = [], []
-
-    def show(figure: FeatureScrubber, *, width: int = 800, **options: object) -> Page:
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, **options
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        html = tmp_path / "page.html"
-        html.write_text(
-            f"<!doctype html><meta charset=utf-8><body style='margin:0'>{figure.to_html()}",
-            encoding="utf8",
-        )
-        page.goto(html.as_uri())
-        if options.get("java_script_enabled", True):
-            expect(page.locator(".feature-scrubber")).to_have_count(1)
-        return page
-
-    yield show
-    for context in contexts:
-        context.close()
-    assert faults == []
-
-
-def test_the_slider_moves_through_the_training(show) -> None:
-    page = show(scrubber())
+def test_the_slider_moves_through_the_training(show_figure) -> None:
+    page = show_figure(scrubber())
     status = page.locator(".fs-status")
     expect(status).to_have_text(
         "After 0 updates, 0 % of all nearest neighbors have the same label. "
@@ -78,8 +48,8 @@ def test_the_slider_moves_through_the_training(show) -> None:
     assert others == [False, False, True]
 
 
-def test_keys_move_the_slider_and_the_choice(show) -> None:
-    page = show(scrubber())
+def test_keys_move_the_slider_and_the_choice(show_figure) -> None:
+    page = show_figure(scrubber())
     page.get_by_label("updates", exact=True).focus()
     page.keyboard.press("ArrowRight")
     expect(page.locator(".fs-status")).to_contain_text("After 100 updates")
@@ -93,8 +63,8 @@ def test_keys_move_the_slider_and_the_choice(show) -> None:
     expect(page.locator(".fs-status")).to_contain_text("of this a: a, b.")
 
 
-def test_pointing_chooses_the_nearest_mark(show) -> None:
-    page = show(scrubber(moment=1))
+def test_pointing_chooses_the_nearest_mark(show_figure) -> None:
+    page = show_figure(scrubber(moment=1))
     canvas = page.locator("canvas.fs-map")
     side = canvas.bounding_box()["width"]
     canvas.hover(position={"x": side * 0.9, "y": side * 0.9})
@@ -103,16 +73,16 @@ def test_pointing_chooses_the_nearest_mark(show) -> None:
     expect(page.locator(".fs-status")).to_contain_text("of this a: a, b.")
 
 
-def test_pictures_are_those_of_the_images(show) -> None:
-    page = show(scrubber(chosen=3))
+def test_pictures_are_those_of_the_images(show_figure) -> None:
+    page = show_figure(scrubber(chosen=3))
     middles = page.locator(".fs-picture canvas").evaluate_all(
         "list => list.map(c => c.getContext('2d').getImageData(1, 1, 1, 1).data[0])"
     )
     assert middles == [0, 255 - 64, 255 - 191]  # images 3, 0 and 2
 
 
-def test_it_fits_a_phone_and_follows_the_theme(show) -> None:
-    page = show(scrubber(), width=400, has_touch=True, color_scheme="dark")
+def test_it_fits_a_phone_and_follows_the_theme(show_figure) -> None:
+    page = show_figure(scrubber(), width=400, has_touch=True, color_scheme="dark")
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     figure = page.locator(".feature-scrubber")
     assert figure.evaluate("e => e.hasAttribute('data-dark')")
@@ -122,8 +92,8 @@ def test_it_fits_a_phone_and_follows_the_theme(show) -> None:
     expect(page.locator(".fs-status")).to_contain_text("of this b: a, a.")
 
 
-def test_without_javascript_there_is_a_sentence(show) -> None:
-    page = show(scrubber(moment=1), java_script_enabled=False)
+def test_without_javascript_there_is_a_sentence(show_figure) -> None:
+    page = show_figure(scrubber(moment=1), java_script_enabled=False)
     expect(page.locator("noscript p")).to_contain_text("After 100 updates, 50%")
 
 

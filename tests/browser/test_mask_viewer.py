@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from companion import MAE
 from companion.figures.mask_viewer import MaskViewer
@@ -39,34 +38,6 @@ def viewer(**options: object) -> MaskViewer:
     )
 
 
-@pytest.fixture
-def show(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Page]]:
-    """Opens a page that holds nothing but the given figure."""
-    contexts, faults = [], []
-
-    def show(figure: MaskViewer, *, width: int = 800, **options: object) -> Page:
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, **options
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        html = tmp_path / "page.html"
-        html.write_text(
-            f"<!doctype html><meta charset=utf-8><body style='margin:0'>{figure.to_html()}",
-            encoding="utf8",
-        )
-        page.goto(html.as_uri())
-        if options.get("java_script_enabled", True):
-            expect(page.locator(".mask-viewer")).to_have_count(1)
-        return page
-
-    yield show
-    for context in contexts:
-        context.close()
-    assert faults == []
-
-
 def painted(page: Page, name: str = "painted") -> np.ndarray:
     size = [ROWS * PATCH, COLUMNS * PATCH]
     return np.array(page.locator(f"canvas.mv-{name}").evaluate(LEVELS, size))
@@ -87,10 +58,10 @@ def expect_sentence(page: Page, figure: MaskViewer) -> None:
 
 
 @pytest.mark.parametrize("ratio", [0.1, 0.5, 0.75, 0.95])
-def test_it_computes_what_the_model_computes(show, ratio: float) -> None:
+def test_it_computes_what_the_model_computes(show_figure, ratio: float) -> None:
     """The model in JavaScript against the one in Python; weights have half precision."""
     figure = viewer(mask_ratio=ratio)
-    page = show(figure)
+    page = show_figure(figure)
     assert np.abs(painted(page) - expected(figure)).max() <= 2
     assert (
         np.ptp(
@@ -102,9 +73,9 @@ def test_it_computes_what_the_model_computes(show, ratio: float) -> None:
     )
 
 
-def test_slider_button_and_example_change_it(show) -> None:
+def test_slider_button_and_example_change_it(show_figure) -> None:
     figure = viewer()
-    page = show(figure)
+    page = show_figure(figure)
     page.get_by_label("patches hidden").fill("6")
     page.get_by_label("image").fill("3")
     page.get_by_role("button", name="Hide others").click()
@@ -114,9 +85,9 @@ def test_slider_button_and_example_change_it(show) -> None:
     assert np.abs(painted(page) - expected(figure)).max() <= 2
 
 
-def test_a_click_hides_and_shows_a_patch(show) -> None:
+def test_a_click_hides_and_shows_a_patch(show_figure) -> None:
     figure = viewer(mask_ratio=0.0)
-    page = show(figure)
+    page = show_figure(figure)
     status, canvas = page.locator(".mv-status"), page.locator("canvas.mv-seen")
     expect(status).to_contain_text("Nothing is hidden")
     box = canvas.bounding_box()
@@ -130,9 +101,9 @@ def test_a_click_hides_and_shows_a_patch(show) -> None:
     np.testing.assert_array_equal(painted(page), painted(page, "original"))
 
 
-def test_arrow_keys_and_space(show) -> None:
+def test_arrow_keys_and_space(show_figure) -> None:
     figure = viewer(mask_ratio=0.0)
-    page = show(figure)
+    page = show_figure(figure)
     canvas = page.locator("canvas.mv-seen")
     canvas.focus()
     for key in ("ArrowUp", "ArrowUp", "ArrowUp", "ArrowRight", " "):
@@ -144,8 +115,8 @@ def test_arrow_keys_and_space(show) -> None:
     )
 
 
-def test_it_fits_a_phone_and_follows_the_theme(show) -> None:
-    page = show(viewer(), width=400, has_touch=True, color_scheme="dark")
+def test_it_fits_a_phone_and_follows_the_theme(show_figure) -> None:
+    page = show_figure(viewer(), width=400, has_touch=True, color_scheme="dark")
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     assert page.locator(".mask-viewer").evaluate("e => e.hasAttribute('data-dark')")
     before = page.locator(".mv-status").text_content()
@@ -153,8 +124,8 @@ def test_it_fits_a_phone_and_follows_the_theme(show) -> None:
     expect(page.locator(".mv-status")).not_to_have_text(before)
 
 
-def test_without_javascript_there_is_a_sentence(show) -> None:
-    page = show(viewer(), java_script_enabled=False)
+def test_without_javascript_there_is_a_sentence(show_figure) -> None:
+    page = show_figure(viewer(), java_script_enabled=False)
     expect(page.locator("noscript p")).to_contain_text("12 of 16 patches of a picture")
 
 

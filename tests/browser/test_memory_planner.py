@@ -4,45 +4,16 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from companion.analysis.memory_plan import MemoryPlan
 from companion.figures.memory_planner import MemoryPlanner
 
 CHAPTER = "book/09_scaling_laws.html"
 UNITS = {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3, "bytes": 1}
-
-
-@pytest.fixture
-def show(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Page]]:
-    """Opens a page that holds nothing but the given figure."""
-    contexts, faults = [], []
-
-    def show(figure: MemoryPlanner, *, width: int = 800, **options: object) -> Page:
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, **options
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        html = tmp_path / "page.html"
-        html.write_text(
-            f"<!doctype html><meta charset=utf-8><body style='margin:0'>{figure.to_html()}",
-            encoding="utf8",
-        )
-        page.goto(html.as_uri())
-        if options.get("java_script_enabled", True):
-            expect(page.locator(".memory-planner")).to_have_count(1)
-        return page
-
-    yield show
-    for context in contexts:
-        context.close()
-    assert faults == []
 
 
 def in_bytes(text: str) -> float:
@@ -89,16 +60,16 @@ def status(page: Page):
     return page.locator(".cc-status")
 
 
-def test_the_first_state_does_not_fit(show) -> None:
+def test_the_first_state_does_not_fit(show_figure) -> None:
     figure = MemoryPlanner("GPT-3 6.7B")
-    page = show(figure)
+    page = show_figure(figure)
     same_as(page, figure)
     expect(status(page)).to_contain_text("too much for a card of 24 or 80 GB")
     expect(page.get_by_label("devices", exact=True)).to_be_disabled()
 
 
-def test_two_gestures_make_it_fit(show) -> None:
-    page, figure = show(MemoryPlanner("GPT-3 6.7B")), MemoryPlanner("GPT-3 6.7B")
+def test_two_gestures_make_it_fit(show_figure) -> None:
+    page, figure = show_figure(MemoryPlanner("GPT-3 6.7B")), MemoryPlanner("GPT-3 6.7B")
     page.get_by_label("strategy", exact=True).select_option("fully sharded (FSDP)")
     figure.strategy = "fsdp"
     same_as(page, figure)
@@ -110,10 +81,10 @@ def test_two_gestures_make_it_fit(show) -> None:
     expect(status(page)).to_contain_text("fits on a card of 24 GB")
 
 
-def test_all_settings_are_what_python_says(show) -> None:
+def test_all_settings_are_what_python_says(show_figure) -> None:
     """Every model with every strategy, precision and recomputation, and some of the rest."""
     figure = MemoryPlanner("GPT-2 124M")
-    page = show(figure)
+    page = show_figure(figure)
     choices = figure.choices
     settings = itertools.product(
         choices["shape"], choices["strategy"], choices["precision"], (False, True)
@@ -138,9 +109,9 @@ def test_all_settings_are_what_python_says(show) -> None:
         same_as(page, figure)
 
 
-def test_arrow_keys_move_the_sliders(show) -> None:
+def test_arrow_keys_move_the_sliders(show_figure) -> None:
     figure = MemoryPlanner("GPT-2 1.6B", strategy="fsdp", devices=8)
-    page = show(figure)
+    page = show_figure(figure)
     page.get_by_label("devices", exact=True).focus()
     page.keyboard.press("ArrowRight")
     figure.devices = 16
@@ -156,8 +127,8 @@ def test_arrow_keys_move_the_sliders(show) -> None:
     same_as(page, figure)
 
 
-def test_the_thin_bar_stays_what_one_device_holds(show) -> None:
-    page = show(MemoryPlanner("GPT-3 6.7B"))
+def test_the_thin_bar_stays_what_one_device_holds(show_figure) -> None:
+    page = show_figure(MemoryPlanner("GPT-3 6.7B"))
     assert widths(page) == pytest.approx(widths(page, "mp-plain"))
     page.get_by_label("strategy", exact=True).select_option("fully sharded (FSDP)")
     assert sum(widths(page)) < 0.4 * sum(widths(page, "mp-plain"))
@@ -167,8 +138,8 @@ def test_the_thin_bar_stays_what_one_device_holds(show) -> None:
     assert sum(widths(page)) > 0.15
 
 
-def test_cards_stand_where_the_axis_says(show) -> None:
-    page = show(MemoryPlanner("GPT-3 6.7B"))
+def test_cards_stand_where_the_axis_says(show_figure) -> None:
+    page = show_figure(MemoryPlanner("GPT-3 6.7B"))
     end = in_bytes(page.locator(".mp-axis span").last.inner_text())
     box = page.locator(".mp-chart").bounding_box()
     for card, size in zip(page.locator(".mp-card").all(), (24e9, 80e9), strict=True):
@@ -179,8 +150,10 @@ def test_cards_stand_where_the_axis_says(show) -> None:
 
 
 @pytest.mark.parametrize("shape", ["GPT-2 124M", "GPT-3 6.7B", "GPT-3 175B"])
-def test_it_fits_a_phone_and_follows_the_theme(show, shape: str) -> None:
-    page = show(MemoryPlanner(shape), width=400, has_touch=True, color_scheme="dark")
+def test_it_fits_a_phone_and_follows_the_theme(show_figure, shape: str) -> None:
+    page = show_figure(
+        MemoryPlanner(shape), width=400, has_touch=True, color_scheme="dark"
+    )
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     planner = page.locator(".memory-planner")
     assert planner.evaluate("e => e.hasAttribute('data-dark')")
@@ -189,8 +162,8 @@ def test_it_fits_a_phone_and_follows_the_theme(show, shape: str) -> None:
     same_as(page, figure)
 
 
-def test_without_javascript_there_is_a_sentence(show) -> None:
-    page = show(MemoryPlanner("GPT-3 6.7B"), java_script_enabled=False)
+def test_without_javascript_there_is_a_sentence(show_figure) -> None:
+    page = show_figure(MemoryPlanner("GPT-3 6.7B"), java_script_enabled=False)
     expect(page.locator("noscript p")).to_contain_text("125.0 GB on a device")
 
 

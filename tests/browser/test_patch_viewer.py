@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from companion.figures.patch_viewer import PatchViewer
 
@@ -28,34 +27,6 @@ def figure(**options: object) -> PatchViewer:
         captions=("a cat", "a dog"),
         **options,
     )
-
-
-@pytest.fixture
-def show(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Page]]:
-    """Opens a page that holds nothing but the given figure."""
-    contexts, faults = [], []
-
-    def show(viewer: PatchViewer, *, width: int = 800, **options: object) -> Page:
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, **options
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        html = tmp_path / "page.html"
-        html.write_text(
-            f"<!doctype html><meta charset=utf-8><body style='margin:0'>{viewer.to_html()}",
-            encoding="utf8",
-        )
-        page.goto(html.as_uri())
-        if options.get("java_script_enabled", True):
-            expect(page.locator(".patch-viewer")).to_have_count(1)
-        return page
-
-    yield show
-    for context in contexts:
-        context.close()
-    assert faults == []
 
 
 def percent(x: float) -> str:
@@ -78,21 +49,23 @@ def expect_state(page: Page, viewer: PatchViewer) -> None:
     "state",
     [{}, {"image": 2, "layer": 3, "head": 2, "token": 8}, {"head": 1, "token": 2}],
 )
-def test_the_first_state_is_the_one_asked_for(show, state: dict[str, int]) -> None:
+def test_the_first_state_is_the_one_asked_for(
+    show_figure, state: dict[str, int]
+) -> None:
     viewer = figure(**state)
-    expect_state(show(viewer), viewer)
+    expect_state(show_figure(viewer), viewer)
 
 
-def test_menus_choose_picture_layer_and_head(show) -> None:
-    page = show(figure())
+def test_menus_choose_picture_layer_and_head(show_figure) -> None:
+    page = show_figure(figure())
     page.get_by_label("picture", exact=True).select_option("a dog")
     page.get_by_label("layer", exact=True).select_option("layer 2")
     page.get_by_label("head", exact=True).select_option("head 2")
     expect_state(page, figure(image=2, layer=2, head=2))
 
 
-def test_pointing_shows_a_patch_and_a_click_keeps_it(show) -> None:
-    page = show(figure())
+def test_pointing_shows_a_patch_and_a_click_keeps_it(show_figure) -> None:
+    page = show_figure(figure())
     for kind in ("pv-picture", "pv-looks"):  # either of the two can be pointed at
         canvas, status = page.locator(f"canvas.{kind}"), page.locator(".pv-status")
         box = canvas.bounding_box()
@@ -106,16 +79,16 @@ def test_pointing_shows_a_patch_and_a_click_keeps_it(show) -> None:
     expect_state(page, figure(token=5))
 
 
-def test_arrow_keys_move_and_stop_at_the_edge(show) -> None:
-    page = show(figure())  # patch 2, 2
+def test_arrow_keys_move_and_stop_at_the_edge(show_figure) -> None:
+    page = show_figure(figure())  # patch 2, 2
     page.locator("canvas.pv-picture").focus()
     for key in ("ArrowDown", "ArrowRight", "ArrowRight", "ArrowUp"):
         page.keyboard.press(key)
     expect_state(page, figure(token=5))
 
 
-def test_tokens_before_the_patches_have_buttons(show) -> None:
-    page = show(figure())
+def test_tokens_before_the_patches_have_buttons(show_figure) -> None:
+    page = show_figure(figure())
     page.get_by_role("button", name="from [DIST]").click()
     expect_state(page, figure(token=2))
     pressed = page.get_by_role("button", name="from [DIST]")
@@ -125,9 +98,11 @@ def test_tokens_before_the_patches_have_buttons(show) -> None:
     expect_state(page, figure(token=3))
 
 
-def test_the_image_is_drawn_and_the_most_seen_patch_is_the_brightest(show) -> None:
+def test_the_image_is_drawn_and_the_most_seen_patch_is_the_brightest(
+    show_figure,
+) -> None:
     viewer = figure(image=2, layer=1, head=1, token=1)
-    page = show(viewer)
+    page = show_figure(viewer)
     pixels = page.evaluate("""() => ["pv-picture", "pv-looks"].map((kind) => {
         const canvas = document.querySelector("canvas." + kind);
         const context = canvas.getContext("2d");
@@ -146,8 +121,8 @@ def test_the_image_is_drawn_and_the_most_seen_patch_is_the_brightest(show) -> No
     assert red.argmin() == viewer.row()[2:].argmin()
 
 
-def test_it_fits_a_phone_and_follows_the_theme(show) -> None:
-    page = show(figure(), width=400, has_touch=True, color_scheme="dark")
+def test_it_fits_a_phone_and_follows_the_theme(show_figure) -> None:
+    page = show_figure(figure(), width=400, has_touch=True, color_scheme="dark")
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     viewer = page.locator(".patch-viewer")
     assert viewer.evaluate("e => e.hasAttribute('data-dark')")
@@ -155,9 +130,9 @@ def test_it_fits_a_phone_and_follows_the_theme(show) -> None:
     expect(page.locator(".pv-status")).to_contain_text("patch 1, 1 in")
 
 
-def test_without_javascript_there_is_a_sentence(show) -> None:
+def test_without_javascript_there_is_a_sentence(show_figure) -> None:
     viewer = figure(head=2, token=1)
-    page = show(viewer, java_script_enabled=False)
+    page = show_figure(viewer, java_script_enabled=False)
     expect(page.locator("noscript p")).to_contain_text(
         f"with a weight of {viewer.row().max():.0%}"
     )

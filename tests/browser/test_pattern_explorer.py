@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from companion.figures.pattern_explorer import PatternExplorer
 
@@ -33,34 +32,6 @@ FILLED = """(canvas, rows) => {
 }"""
 
 
-@pytest.fixture
-def show(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Page]]:
-    """Opens a page that holds nothing but the given figure."""
-    contexts, faults = [], []
-
-    def show(figure: PatternExplorer, *, width: int = 800, **options: object) -> Page:
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, **options
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        html = tmp_path / "page.html"
-        html.write_text(
-            f"<!doctype html><meta charset=utf-8><body style='margin:0'>{figure.to_html()}",
-            encoding="utf8",
-        )
-        page.goto(html.as_uri())
-        if options.get("java_script_enabled", True):
-            expect(page.locator(".pattern-explorer")).to_have_count(1)
-        return page
-
-    yield show
-    for context in contexts:
-        context.close()
-    assert faults == []
-
-
 def shown(page: Page) -> tuple[np.ndarray, np.ndarray]:
     """The mask and the reach that are drawn."""
     mask = page.locator("canvas.pe-map").evaluate(FILLED, 64)
@@ -76,17 +47,19 @@ STATES = [(2, 0, 0, 1, 32), (3, 1, 0, 2, 40), (1, 0, 2, 3, 10), (4, 2, 1, 5, 63)
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_the_first_state_is_the_one_asked_for(show, state: tuple[int, ...]) -> None:
+def test_the_first_state_is_the_one_asked_for(
+    show_figure, state: tuple[int, ...]
+) -> None:
     figure = PatternExplorer(*state)
-    mask, reach = shown(show(figure))
+    mask, reach = shown(show_figure(figure))
     off = np.arange(64) != state[-1]  # rows beside the framed one
     off &= np.roll(off, 1) & np.roll(off, -1)
     np.testing.assert_array_equal(mask[off][:, 1:-1], figure.mask()[off][:, 1:-1])
     np.testing.assert_array_equal(reach, figure.reach())
 
 
-def test_sliders_change_the_pattern_and_the_sentence(show) -> None:
-    page = show(PatternExplorer(query=30))
+def test_sliders_change_the_pattern_and_the_sentence(show_figure) -> None:
+    page = show_figure(PatternExplorer(query=30))
     wanted = PatternExplorer(5, 1, 2, 4, 30)
     for name in SLIDERS:
         slide(page, name, getattr(wanted, name))
@@ -99,8 +72,8 @@ def test_sliders_change_the_pattern_and_the_sentence(show) -> None:
     )
 
 
-def test_pointing_shows_a_row_and_a_click_keeps_it(show) -> None:
-    page = show(PatternExplorer())
+def test_pointing_shows_a_row_and_a_click_keeps_it(show_figure) -> None:
+    page = show_figure(PatternExplorer())
     canvas, status = page.locator("canvas.pe-map"), page.locator(".pe-status")
     box = canvas.bounding_box()
     canvas.hover(position={"x": 20, "y": box["height"] * 10.5 / 64})
@@ -112,16 +85,18 @@ def test_pointing_shows_a_row_and_a_click_keeps_it(show) -> None:
     expect(status).to_contain_text("Query 1 sees 4")
 
 
-def test_arrow_keys_move_the_query(show) -> None:
-    page = show(PatternExplorer())
+def test_arrow_keys_move_the_query(show_figure) -> None:
+    page = show_figure(PatternExplorer())
     page.locator("canvas.pe-map").focus()
     for key in ("ArrowDown", "ArrowDown", "ArrowUp", "PageUp"):
         page.keyboard.press(key)
     expect(page.locator(".pe-status")).to_contain_text("Query 25")
 
 
-def test_it_fits_a_phone_and_follows_the_theme(show) -> None:
-    page = show(PatternExplorer(), width=400, has_touch=True, color_scheme="dark")
+def test_it_fits_a_phone_and_follows_the_theme(show_figure) -> None:
+    page = show_figure(
+        PatternExplorer(), width=400, has_touch=True, color_scheme="dark"
+    )
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     explorer = page.locator(".pattern-explorer")
     assert explorer.evaluate("e => e.hasAttribute('data-dark')")
@@ -129,8 +104,8 @@ def test_it_fits_a_phone_and_follows_the_theme(show) -> None:
     expect(page.locator(".pe-status")).to_contain_text("Query 0")
 
 
-def test_without_javascript_there_is_a_sentence(show) -> None:
-    page = show(PatternExplorer(3), java_script_enabled=False)
+def test_without_javascript_there_is_a_sentence(show_figure) -> None:
+    page = show_figure(PatternExplorer(3), java_script_enabled=False)
     expect(page.locator("noscript p")).to_contain_text("Query 32 sees 7 of 64 keys")
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import torch
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from companion.data.openmoji import openmoji
 from companion.figures import PictureSearch
@@ -40,34 +39,6 @@ def figure() -> PictureSearch:
     return PictureSearch(model, captions, some, "cat", marked=marked)
 
 
-@pytest.fixture
-def show(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Page]]:
-    """Opens a page that holds nothing but the given figure."""
-    contexts, faults = [], []
-
-    def show(figure: PictureSearch, *, width: int = 800, **options: object) -> Page:
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, **options
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        html = tmp_path / "page.html"
-        html.write_text(
-            f"<!doctype html><meta charset=utf-8><body style='margin:0'>{figure.to_html()}",
-            encoding="utf8",
-        )
-        page.goto(html.as_uri())
-        if options.get("java_script_enabled", True):
-            expect(page.locator(".picture-search")).to_have_count(1)
-        return page
-
-    yield show
-    for context in contexts:
-        context.close()
-    assert faults == []
-
-
 def shown(page: Page) -> list[tuple[str, float]]:
     """The name and the cosine of each picture, in order."""
     texts = page.locator(
@@ -87,8 +58,8 @@ def ask(page: Page, query: str) -> None:
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_the_page_computes_what_the_model_does(show, figure, query: str) -> None:
-    page = show(figure)
+def test_the_page_computes_what_the_model_does(show_figure, figure, query: str) -> None:
+    page = show_figure(figure)
     ask(page, query)
     figure.query = query
     wanted = expected(figure)
@@ -100,8 +71,8 @@ def test_the_page_computes_what_the_model_does(show, figure, query: str) -> None
     assert wanted[0][0] in [name for name, _ in found[:3]]
 
 
-def test_the_first_state_is_the_one_asked_for(show, figure) -> None:
-    page = show(figure)
+def test_the_first_state_is_the_one_asked_for(show_figure, figure) -> None:
+    page = show_figure(figure)
     expect(page.get_by_label("Text to search for")).to_have_value("cat")
     assert shown(page)[0][0] == figure.found(1)[0]
     expect(page.locator(".ps-status")).to_contain_text("Nearest to “cat”")
@@ -112,8 +83,8 @@ def test_the_first_state_is_the_one_asked_for(show, figure) -> None:
     }
 
 
-def test_a_button_asks_and_an_empty_text_asks_for_one(show, figure) -> None:
-    page = show(figure)
+def test_a_button_asks_and_an_empty_text_asks_for_one(show_figure, figure) -> None:
+    page = show_figure(figure)
     page.get_by_role("button", name="sad face", exact=True).click()
     expect(page.get_by_label("Text to search for")).to_have_value("sad face")
     expect(page.locator(".ps-status")).to_contain_text("“sad face”")
@@ -122,8 +93,10 @@ def test_a_button_asks_and_an_empty_text_asks_for_one(show, figure) -> None:
     expect(page.locator(".ps-results li")).to_have_count(0)
 
 
-def test_a_picture_is_followed_by_keyboard_to_those_like_it(show, figure) -> None:
-    page = show(figure)
+def test_a_picture_is_followed_by_keyboard_to_those_like_it(
+    show_figure, figure
+) -> None:
+    page = show_figure(figure)
     second = shown(page)[1][0]
     page.get_by_label("Text to search for").focus()
     for _ in range(len(figure.ideas) + 2):
@@ -136,15 +109,15 @@ def test_a_picture_is_followed_by_keyboard_to_those_like_it(show, figure) -> Non
     expect(page.locator(".ps-status")).to_contain_text("Nearest to “cat”")
 
 
-def test_it_fits_a_phone_and_follows_the_theme(show, figure) -> None:
-    page = show(figure, width=400, has_touch=True, color_scheme="dark")
+def test_it_fits_a_phone_and_follows_the_theme(show_figure, figure) -> None:
+    page = show_figure(figure, width=400, has_touch=True, color_scheme="dark")
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     search = page.locator(".picture-search")
     assert search.evaluate("e => e.hasAttribute('data-dark')")
 
 
-def test_without_javascript_there_is_a_sentence(show, figure) -> None:
-    page = show(figure, java_script_enabled=False)
+def test_without_javascript_there_is_a_sentence(show_figure, figure) -> None:
+    page = show_figure(figure, java_script_enabled=False)
     expect(page.locator("noscript p")).to_contain_text(figure.found(1)[0])
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
 import pytest
 import torch
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from companion import Sampling
 from companion.figures import SamplingViewer
@@ -28,34 +25,6 @@ LOGITS = known_logits()
 
 def token(number: int) -> str:
     return f" t{number}"
-
-
-@pytest.fixture
-def show(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Page]]:
-    contexts, faults = [], []
-
-    def show(viewer: SamplingViewer, width: int = 800, **options: object) -> Page:
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, **options
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        html = tmp_path / "page.html"
-        html.write_text(
-            "<!doctype html><meta charset=utf-8><body style='margin:0'>"
-            + viewer.to_html(),
-            encoding="utf8",
-        )
-        page.goto(html.as_uri())
-        if options.get("java_script_enabled", True):
-            expect(page.locator(".sampling-viewer")).to_have_count(1)
-        return page
-
-    yield show
-    for context in contexts:
-        context.close()
-    assert faults == []
 
 
 def slide(page: Page, name: str, value: float) -> None:
@@ -116,8 +85,8 @@ def agree(page: Page, text: str, **settings: float) -> None:
     ],
     ids=str,
 )
-def test_the_numbers_are_those_of_sampling(show, text, settings) -> None:
-    page = show(SamplingViewer(LOGITS, token))
+def test_the_numbers_are_those_of_sampling(show_figure, text, settings) -> None:
+    page = show_figure(SamplingViewer(LOGITS, token))
     page.get_by_role("combobox").select_option(label=text)
     labels = {
         "temperature": "temperature",
@@ -130,15 +99,15 @@ def test_the_numbers_are_those_of_sampling(show, text, settings) -> None:
     agree(page, text, **settings)
 
 
-def test_first_state_is_the_one_asked_for_and_reset_leads_back(show) -> None:
-    page = show(SamplingViewer(LOGITS, token, temperature=2.0, top_p=0.9))
+def test_first_state_is_the_one_asked_for_and_reset_leads_back(show_figure) -> None:
+    page = show_figure(SamplingViewer(LOGITS, token, temperature=2.0, top_p=0.9))
     agree(page, "The <b>", temperature=2.0, top_p=0.9)
     page.get_by_role("button", name="reset").click()
     agree(page, "The <b>")
 
 
-def test_keys_move_a_slider(show) -> None:
-    page = show(SamplingViewer(LOGITS, token))
+def test_keys_move_a_slider(show_figure) -> None:
+    page = show_figure(SamplingViewer(LOGITS, token))
     slider = page.get_by_label("temperature")
     slider.focus()
     page.keyboard.press("ArrowLeft")
@@ -146,15 +115,15 @@ def test_keys_move_a_slider(show) -> None:
     assert slider.evaluate("e => getComputedStyle(e).outlineWidth") == "3px"
 
 
-def test_a_cut_token_says_so(show) -> None:
-    page = show(SamplingViewer(LOGITS, token))
+def test_a_cut_token_says_so(show_figure) -> None:
+    page = show_figure(SamplingViewer(LOGITS, token))
     slide(page, "top-k (0: off)", 2)
     assert page.locator(".sv-value").all_inner_texts()[2:] == ["cut"] * (SHOWN - 2)
     expect(page.locator(".sv-status")).to_contain_text("2 tokens can be drawn")
 
 
-def test_it_fits_a_phone_and_follows_the_theme(show) -> None:
-    page = show(SamplingViewer(LOGITS, token), width=400, color_scheme="dark")
+def test_it_fits_a_phone_and_follows_the_theme(show_figure) -> None:
+    page = show_figure(SamplingViewer(LOGITS, token), width=400, color_scheme="dark")
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     paper = (
         "getComputedStyle(document.querySelector('.sampling-viewer')).backgroundColor"
@@ -167,8 +136,8 @@ def test_it_fits_a_phone_and_follows_the_theme(show) -> None:
     assert page.evaluate(paper) != dark
 
 
-def test_without_javascript_there_is_a_table(show) -> None:
-    page = show(SamplingViewer(LOGITS, token), java_script_enabled=False)
+def test_without_javascript_there_is_a_table(show_figure) -> None:
+    page = show_figure(SamplingViewer(LOGITS, token), java_script_enabled=False)
     best = int(LOGITS["Once"].argmax())
     expect(page.get_by_role("row", name="Once").first).to_contain_text(f"t{best}'")
 

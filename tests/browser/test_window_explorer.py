@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from companion.figures.window_explorer import WindowExplorer
 
@@ -32,34 +31,6 @@ DRAWN = """(canvas) => {
 }"""
 
 
-@pytest.fixture
-def show(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Page]]:
-    """Opens a page that holds nothing but the given figure."""
-    contexts, faults = [], []
-
-    def show(figure: WindowExplorer, *, width: int = 800, **options: object) -> Page:
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, **options
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        html = tmp_path / "page.html"
-        html.write_text(
-            f"<!doctype html><meta charset=utf-8><body style='margin:0'>{figure.to_html()}",
-            encoding="utf8",
-        )
-        page.goto(html.as_uri())
-        if options.get("java_script_enabled", True):
-            expect(page.locator(".window-explorer")).to_have_count(1)
-        return page
-
-    yield show
-    for context in contexts:
-        context.close()
-    assert faults == []
-
-
 def drawn(page: Page) -> np.ndarray:
     return np.array(page.locator("canvas.we-map").evaluate(DRAWN))
 
@@ -82,16 +53,16 @@ STATES = [
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_the_first_state_is_the_one_asked_for(show, state: tuple) -> None:
+def test_the_first_state_is_the_one_asked_for(show_figure, state: tuple) -> None:
     figure = WindowExplorer(*state)
-    page = show(figure)
+    page = show_figure(figure)
     np.testing.assert_array_equal(drawn(page), expected(figure))
     seen = (figure.reach() >= 0).sum()
     expect(status(page)).to_contain_text(f"sees {seen} of 256 patches")
 
 
-def test_slider_and_boxes_change_the_reach(show) -> None:
-    page, figure = show(WindowExplorer(2)), WindowExplorer(2)
+def test_slider_and_boxes_change_the_reach(show_figure) -> None:
+    page, figure = show_figure(WindowExplorer(2)), WindowExplorer(2)
     page.get_by_label("blocks", exact=True).fill("3")
     figure.blocks = 3
     np.testing.assert_array_equal(drawn(page), expected(figure))
@@ -101,8 +72,8 @@ def test_slider_and_boxes_change_the_reach(show) -> None:
     expect(status(page)).to_contain_text("sees 16 of 256 patches")
 
 
-def test_the_mask_keeps_edges_apart(show) -> None:
-    page, figure = show(WindowExplorer(2, row=0, column=0)), WindowExplorer(2)
+def test_the_mask_keeps_edges_apart(show_figure) -> None:
+    page, figure = show_figure(WindowExplorer(2, row=0, column=0)), WindowExplorer(2)
     expect(status(page)).to_contain_text("sees 16 of 256 patches")
     page.get_by_label("mask what comes from the other edge").uncheck()
     figure.row, figure.column, figure.mask = 0, 0, False
@@ -110,8 +81,8 @@ def test_the_mask_keeps_edges_apart(show) -> None:
     expect(status(page)).to_contain_text("sees 64 of 256 patches")
 
 
-def test_pointing_shows_a_patch_and_a_click_keeps_it(show) -> None:
-    page = show(WindowExplorer())
+def test_pointing_shows_a_patch_and_a_click_keeps_it(show_figure) -> None:
+    page = show_figure(WindowExplorer())
     canvas = page.locator("canvas.we-map")
     cell = canvas.bounding_box()["width"] / 16
     canvas.hover(position={"x": 3.5 * cell, "y": 10.5 * cell})
@@ -125,8 +96,8 @@ def test_pointing_shows_a_patch_and_a_click_keeps_it(show) -> None:
     np.testing.assert_array_equal(drawn(page), expected(figure))
 
 
-def test_arrow_keys_move_the_patch_and_stop_at_the_edge(show) -> None:
-    page = show(WindowExplorer(row=1, column=14))
+def test_arrow_keys_move_the_patch_and_stop_at_the_edge(show_figure) -> None:
+    page = show_figure(WindowExplorer(row=1, column=14))
     page.locator("canvas.we-map").focus()
     for key in ("ArrowUp", "ArrowUp", "ArrowRight", "ArrowRight", "ArrowLeft"):
         page.keyboard.press(key)
@@ -135,8 +106,8 @@ def test_arrow_keys_move_the_patch_and_stop_at_the_edge(show) -> None:
     expect(status(page)).to_contain_text("row 1, column 14")
 
 
-def test_it_fits_a_phone_and_follows_the_theme(show) -> None:
-    page = show(WindowExplorer(), width=400, has_touch=True, color_scheme="dark")
+def test_it_fits_a_phone_and_follows_the_theme(show_figure) -> None:
+    page = show_figure(WindowExplorer(), width=400, has_touch=True, color_scheme="dark")
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     explorer = page.locator(".window-explorer")
     assert explorer.evaluate("e => e.hasAttribute('data-dark')")
@@ -144,8 +115,8 @@ def test_it_fits_a_phone_and_follows_the_theme(show) -> None:
     expect(status(page)).to_contain_text("row 0, column 0")
 
 
-def test_without_javascript_there_is_a_sentence(show) -> None:
-    page = show(WindowExplorer(2), java_script_enabled=False)
+def test_without_javascript_there_is_a_sentence(show_figure) -> None:
+    page = show_figure(WindowExplorer(2), java_script_enabled=False)
     expect(page.locator("noscript p")).to_contain_text("sees 64 of 256 patches")
 
 
