@@ -112,6 +112,19 @@ def test_dark_mode_can_be_switched_on(open_page: OpenPage) -> None:
     assert seen == {"light", "dark"}
 
 
+def test_a_report_takes_the_colors_of_a_dark_page(open_page: OpenPage) -> None:
+    page = open_page("book/01_attention.html", dark=True)
+    ink, text, card = page.locator(".check-report").first.evaluate(
+        """report => [
+             getComputedStyle(report).color,
+             getComputedStyle(document.querySelector("article p")).color,
+             getComputedStyle(report.closest(".text_html")).backgroundColor,
+           ]"""
+    )
+    assert ink == text
+    assert card == "rgba(0, 0, 0, 0)"
+
+
 def test_a_chapter_can_be_downloaded_as_a_notebook(
     open_page: OpenPage, built_book: Path
 ) -> None:
