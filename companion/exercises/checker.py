@@ -128,15 +128,19 @@ def check(answer: Any, exercise: Any = _MISSING) -> Report:
         ValueError: no exercise has that name.
     """
     answer, task = _sorted_out(answer, exercise)
-    if isinstance(task, Exercise):
-        report = diagnose(
-            task, callable_of(answer, task), draw_inputs(task), draw_fresh_inputs(task)
-        )
-    else:
-        report = judge(task, answer)
+    report = judged(answer, task)
     if all_exercises().get(task.name) is task:
         track.record(task, report)
     return report
+
+
+def judged(answer: Any, task: Task) -> Report:
+    """What `check` finds, without a trace in the reader's progress."""
+    if not isinstance(task, Exercise):
+        return judge(task, answer)
+    return diagnose(
+        task, callable_of(answer, task), draw_inputs(task), draw_fresh_inputs(task)
+    )
 
 
 def draw_inputs(exercise: Exercise, seed: int = 0) -> list[Inputs]:

@@ -1,4 +1,6 @@
-"""Finds an exercise: every module of this package may declare ``EXERCISES``."""
+"""Finds an exercise: every module of this package and of `projects` may declare
+``EXERCISES``.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ def all_exercises() -> dict[str, Task]:
     import companion.exercises as package
 
     found: dict[str, Task] = {}
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         for exercise in getattr(importlib.import_module(module.name), "EXERCISES", ()):
             if exercise.name in found:
                 raise ValueError(

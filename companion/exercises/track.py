@@ -34,6 +34,7 @@ _ORDER = (
     *("attention", "multi-head", "positions", "encoder", "decoder", "training"),
     *("bert", "gpt", "llama", "cheaper-models", "t5-bart", "efficient-attention"),
     *("comparison", "hugging-face", "vit", "swin", "dino", "mae", "clip"),
+    *("scaling-laws", "practice"),
 )
 
 Entries = dict[str, dict[str, Any]]
