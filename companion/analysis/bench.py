@@ -31,7 +31,7 @@ class Row:
         fraction: of what the machine can do, measured in the same turns; None where
             neither arithmetic nor memory is what the work waits for.
         limit: what it is a fraction of: ``"matrix product"``, its operations a second, or
-            ``"matrix-vector product"``, the bytes a second that it reads.
+            ``"plain read"``, the bytes a second that it reads.
     """
 
     section: str

@@ -1,11 +1,13 @@
-"""A language model laid out for writing one text quickly, one token at a time.
+"""A language model laid out for writing one text, or a few, quickly, a token at a time.
 
-Then each number of each matrix is read once and used once, and the memory decides how long
-a token takes. `unrolled` makes three changes, none of which changes what is computed:
+Then each number of each matrix is read once and hardly used, and the memory decides how
+long a token takes. `unrolled` makes four changes, none of which changes what is computed:
 
 - Matrices that are applied to the same vector lie side by side, as one.
 - A matrix with more outputs than inputs lies in memory column by column. Row by row, each
   output is a sum that ends after a few hundred numbers, and a CPU waits at each end.
+- Where there are several cores, each multiplies with a part of the matrix. PyTorch's
+  product with one vector keeps to one core.
 - A step is one function without modules, since calling a thousand of them takes time too.
 
 The model itself is the readable form, which this one is tested against.
@@ -29,15 +31,17 @@ from companion.layers.multi_head import MultiHeadAttention
 from companion.models.decoder_only import DecoderOnlyTransformer
 from companion.models.llama import LLaMABlock
 
-Map = Callable[[Tensor], Tensor]  # from a vector to a vector
+Map = Callable[[Tensor], Tensor]  # from (B, inputs) to (B, outputs)
+_WORTH_SHARING = 2**18  # numbers; fewer are read before other cores are awake
+_FEW = 8  # texts; with more of them, products with matrices as they are do better
 
 
 def unrolled(model: DecoderOnlyTransformer) -> Unrolled:
-    """``model``, quicker at writing one text: for `generate`, `stream` and the like.
+    """``model``, quicker at writing up to 8 texts: for `generate`, `stream` and the like.
 
     It holds a second copy of the weights as they are now, where they are now: train or
-    move the model, and make it anew. What is not one new token of one text, a prompt or
-    a batch, it leaves to the model.
+    move the model, and make it anew. What is not one new token of each text, such as a
+    prompt, a longer batch or texts behind a mask, it leaves to the model.
 
     >>> from companion import GPT
     >>> from companion.generation import generate
@@ -84,7 +88,8 @@ class Unrolled(nn.Module):
         if (
             cache is None
             or mask is not None
-            or token_ids.numel() != 1
+            or token_ids.shape[1] != 1
+            or len(token_ids) > _FEW
             or self.model.training
             or torch.is_grad_enabled()
             or self._steps[0].attention.is_recorded
@@ -94,11 +99,11 @@ class Unrolled(nn.Module):
 
     def _write(self, token_ids: Tensor, cache: KeyValueCache) -> Tensor:
         position = cache.length
-        x = self.model.token_embedding(token_ids)  # (1, 1, D)
+        x = self.model.token_embedding(token_ids)  # (B, 1, D)
         positions = getattr(self.model, "positions", None)
         if positions is not None:
             x = positions(x, offset=position)
-        x = x[0, 0]  # (D,)
+        x = x[:, 0]  # (B, D)
         for step in self._steps:
             if step.norm_first:
                 x = x + step.attend(step.norm1(x), cache)
@@ -106,11 +111,11 @@ class Unrolled(nn.Module):
             else:
                 x = step.norm1(x + step.attend(x, cache))
                 x = step.norm2(x + step.feed(x))
-        return self._logits(self._last_norm(x))[None, None]  # (1, 1, V)
+        return self._logits(self._last_norm(x))[:, None]  # (B, 1, V)
 
 
 class _Step(NamedTuple):
-    """A block as functions of one vector."""
+    """A block as functions of one vector of each text."""
 
     attention: MultiHeadAttention
     norm_first: bool
@@ -123,16 +128,16 @@ class _Step(NamedTuple):
     def attend(self, x: Tensor, cache: KeyValueCache) -> Tensor:
         """What `MultiHeadAttention` does for one new position, which may see all others."""
         a, qkv = self.attention, self.qkv(x)
-        qkv = qkv.view(1, a.num_heads + 2 * a.num_kv_heads, 1, a.d_k)
+        qkv = qkv.view(len(x), a.num_heads + 2 * a.num_kv_heads, 1, a.d_k)
         QK, V = qkv.split([a.num_heads + a.num_kv_heads, a.num_kv_heads], dim=1)
         if a.rotary is not None:
             QK, _ = a.rotary(QK, QK[:, :0], offset=cache.length_of(a))
-        Q, K = QK.split([a.num_heads, a.num_kv_heads], dim=1)  # (1, H, 1, d_k)
-        K, V = cache.extend(a, K, V, window=a.window)  # (1, H_kv, K, d_k) each
+        Q, K = QK.split([a.num_heads, a.num_kv_heads], dim=1)  # (B, H, 1, d_k)
+        K, V = cache.extend(a, K, V, window=a.window)  # (B, H_kv, K, d_k) each
         heads = F.scaled_dot_product_attention(
             Q, K, V, scale=a.scale, enable_gqa=a.num_kv_heads < a.num_heads
         )
-        return self.W_o(heads.flatten())
+        return self.W_o(heads.flatten(1))
 
 
 def _unroll(layer: nn.Module) -> _Step:
@@ -168,7 +173,7 @@ def _feed_forward(network: nn.Module) -> Map:
         both, second = _side_by_side(network.W_1, network.V), _side_by_side(network.W_2)
 
         def gated(x: Tensor) -> Tensor:
-            gate, passed = both(x).chunk(2)
+            gate, passed = both(x).chunk(2, dim=-1)
             return second(activation(gate) * passed)
 
         return gated
@@ -202,12 +207,28 @@ def _side_by_side(*linears: nn.Module) -> Map:
                 f"{type(linear).__name__}"
             )
     weight = torch.cat([linear.weight for linear in linears])  # (outputs, inputs)
+    bias = linears[0].bias
+    bias = None if bias is None else torch.cat([linear.bias for linear in linears])
+    alone = weight.device.type != "cpu" or weight.numel() < _WORTH_SHARING
+    cores = 1 if alone else torch.get_num_threads()
+    parts = max(n for n in range(1, cores + 1) if weight.shape[1] % n == 0)
+    if parts > 1:
+        return _in_parts(weight, bias, parts)
     if weight.shape[0] >= weight.shape[1]:
         weight = weight.T.contiguous().T  # the same numbers, column by column
-    if linears[0].bias is None:
-        return weight.mv
-    return partial(_add_product, torch.cat([linear.bias for linear in linears]), weight)
+    return partial(F.linear, weight=weight, bias=bias)
 
 
-def _add_product(bias: Tensor, weight: Tensor, x: Tensor) -> Tensor:
-    return torch.addmv(bias, weight, x)
+def _in_parts(weight: Tensor, bias: Tensor | None, parts: int) -> Map:
+    """Every core multiplies its share of the inputs; what they find is added."""
+    columns = weight.T.contiguous().view(
+        parts, -1, len(weight)
+    )  # (parts, share, outputs)
+
+    def shares(x: Tensor) -> Tensor:
+        return x.view(len(x), parts, -1).transpose(0, 1)  # (parts, B, share)
+
+    if bias is None:
+        return lambda x: torch.bmm(shares(x), columns).sum(dim=0)
+    first = torch.stack([bias[None], *[torch.zeros_like(bias[None])] * (parts - 1)])
+    return lambda x: torch.baddbmm(first, shares(x), columns).sum(dim=0)

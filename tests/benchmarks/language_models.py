@@ -86,7 +86,7 @@ def smollm2_pairs(
 ) -> Iterator[Pair]:
     """SmolLM2-135M in float32, out of its GGUF file; prompts of random tokens.
 
-    One text is written by the model, and by the model `unrolled`, which is for that.
+    The texts are written by the model, and by the model `unrolled`, which is for that.
 
     Args:
         model: in its place, for tests.
@@ -104,10 +104,7 @@ def smollm2_pairs(
             their_call = clocked(their_way(theirs), ids, new_tokens)
             reference = with_best_attention(theirs, their_call), their_call
             read = batch * (prompt + new_tokens / 2) * token_bytes
-            ways = {"generate": ours}
-            if batch == 1:
-                ways["generate, unrolled"] = quick
-            for how, way in ways.items():
+            for how, way in (("generate", ours), ("generate, unrolled", quick)):
                 yield Pair(
                     work=f"SmolLM2, {batch} x {prompt} tokens",
                     ours=(how, clocked(our_way(way), ids, new_tokens)),

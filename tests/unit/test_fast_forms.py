@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -168,14 +170,19 @@ def models_to_unroll() -> dict[str, torch.nn.Module]:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(("texts", "cores"), [(1, 1), (1, 2), (3, 1), (3, 4)])
 @pytest.mark.parametrize("name", models_to_unroll())
-def test_unrolled_model_writes_and_scores_as_the_model(name):
+def test_unrolled_model_writes_and_scores_as_the_model(name, texts, cores, monkeypatch):
     torch.manual_seed(0)
     model = models_to_unroll()[name].double().eval()
     for parameter in model.parameters():  # so that biases and norms matter
         torch.nn.init.normal_(parameter, std=0.3)
-    quick = unrolled(model)
-    ids = torch.randint(30, (1, 30))
+    module = sys.modules["companion.generation.unrolled"]
+    monkeypatch.setattr(module, "_WORTH_SHARING", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: cores)
+        quick = unrolled(model)
+    ids = torch.randint(30, (texts, 30))
     with torch.no_grad():
         expected, cache = model(ids), KeyValueCache()
         parts = [quick(part, cache=cache) for part in ids.split([4] + 26 * [1], dim=1)]
