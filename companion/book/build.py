@@ -26,6 +26,7 @@ from nbformat import NotebookNode
 
 from companion.book import toc
 from companion.book.execute import USUAL_SECONDS, Run, execute
+from companion.book.pictures import shrink_pictures
 from companion.book.slim import problems, slim
 
 BUDGET_GB = 4.0
@@ -55,6 +56,7 @@ def build(root: Path, only: str = "", jobs: int = 2) -> int:
         built.unlink(missing_ok=True)
         if not _sphinx(root, cache, only):
             return 1
+        shrink_pictures(root / "_build" / "html" / "_images")
         built.write_text(fingerprint)
     print(
         f"Read the book at {index.as_uri()}\nBuilt in {time.monotonic() - start:.0f} s."
@@ -78,6 +80,7 @@ def build_single_page(root: Path, only: str = "", jobs: int = 2) -> Path | None:
         if not _sphinx(root, cache, only, "singlehtml", table):
             return None
     folder = root / "_build" / "singlehtml"
+    shrink_pictures(folder / "_images")
     first = toc.pages(root)[0].relative_to(root).with_suffix(".html")
     # Its links to pictures and styles are written for a page at the top.
     return (folder / first).rename(folder / "one_page.html")
