@@ -1,7 +1,8 @@
 """The whole book as one PDF: one long page, printed by Chromium.
 
 Interactive figures stand in their first state. What is folded away on the pages is open,
-but solutions stand together at the end, so that nobody reads one by accident.
+but solutions and the reasons for the options of a quiz stand together at the end, so
+that nobody reads one by accident.
 """
 
 import sys
@@ -34,10 +35,22 @@ async () => {
   appendix.className = "pdf-solutions";
   appendix.innerHTML = "<h1>Solutions</h1>";
   let exercise = "";
-  const places = "article .admonition.exercise, article details";
+  const places = "article .admonition.exercise, article .quiz, article details:not(.quiz *)";
   for (const element of document.querySelectorAll(places)) {
     if (element.matches(".exercise")) {
       exercise = element.querySelector(".admonition-title")?.textContent.trim() ?? "";
+    } else if (element.matches(".quiz")) {
+      const answers = element.cloneNode(true);
+      for (const option of answers.querySelectorAll("details")) {
+        option.removeAttribute("name");  // of one name, only one can be open
+        option.open = true;
+      }
+      appendix.append(answers);
+      for (const option of element.querySelectorAll("details")) {
+        const text = document.createElement("div");
+        text.append(...option.querySelector("summary").childNodes);
+        option.replaceWith(text);
+      }
     } else if (/solution/i.test(element.querySelector("summary")?.textContent ?? "")) {
       const title = document.createElement("h2");
       title.textContent = exercise;

@@ -9,13 +9,16 @@ from companion.exercises.checker import (
     solution,
 )
 from companion.exercises.exercise import Exercise, Kind, Misconception, Property
-from companion.exercises.questions import Ordering, Prediction
+from companion.exercises.questions import Choice, Option, Ordering, Prediction
+from companion.exercises.quiz import quiz
 from companion.exercises.track import progress
 
 __all__ = [
+    "Choice",
     "Exercise",
     "Kind",
     "Misconception",
+    "Option",
     "Ordering",
     "Prediction",
     "Property",
@@ -25,5 +28,6 @@ __all__ = [
     "check",
     "hint",
     "progress",
+    "quiz",
     "solution",
 ]

@@ -20,6 +20,7 @@ class Kind(StrEnum):
     FIX = "fix the bug"
     PREDICT = "predict"
     ORDER = "order the steps"
+    CHOICE = "choose"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,7 +46,7 @@ def scores_with_cache() -> int:
 
 
 def warmup_peak() -> float:
-    d_model, warmup = 512, 4000
+    d_model, warmup = 256, 1000
     rates = [
         d_model**-0.5 * min(step**-0.5, step * warmup**-1.5)
         for step in range(1, 3 * warmup)
@@ -267,27 +267,33 @@ EXERCISES: tuple[Prediction, ...] = (
         wrong_values=(
             WrongValue(
                 "forgets the width",
-                lambda: 4000**-0.5,
+                lambda: 1000**-0.5,
                 "That is the second factor alone. The rate is also divided by the root "
                 "of d_model.",
             ),
             WrongValue(
                 "forgets the warm-up",
-                lambda: 512**-0.5,
+                lambda: 256**-0.5,
                 "That is the first factor alone. At the peak the second one is "
-                "1 / sqrt(4000).",
+                "1 / sqrt(1000).",
             ),
             WrongValue(
                 "the rate of the first step",
-                lambda: 512**-0.5 * 4000**-1.5,
-                "That is where the warm-up begins. The rate rises for 4000 steps.",
+                lambda: 256**-0.5 * 1000**-1.5,
+                "That is where the warm-up begins. The rate rises for 1000 steps.",
+            ),
+            WrongValue(
+                "takes the paper's rate",
+                lambda: (512 * 4000) ** -0.5,
+                "That is the peak of the paper's model, twice as wide and with a warm-up "
+                "four times as long.",
             ),
         ),
-        explanation="The two branches meet at step 4000: 1 / sqrt(512 · 4000).",
+        explanation="The two branches meet at step 1000: 1 / sqrt(256 · 1000).",
         hints=(
             "Where does the rising line meet the falling curve?",
             "At step = warmup both terms of the min are equal.",
-            "Put step = 4000 into d_model^-0.5 · step^-0.5.",
+            "Put step = 1000 into d_model^-0.5 · step^-0.5.",
         ),
     ),
     Prediction(

@@ -1,11 +1,12 @@
-"""Exercises whose answer is no code: predict a shape or a number, put steps in order.
+"""Exercises whose answer is no code: predict a value, order steps, choose an answer.
 
 A prediction is checked against what the reference *computes*, never against a typed-in
 number, and each wrong value that people are known to give has its explanation. An
 ordering is checked by rules, each of which says why one step comes before another, so
-that every order that works is right.
+that every order that works is right. A choice explains every one of its options, and
+`companion.exercises.quiz` shows it on a page.
 
-The stub of both is ``...``, in the place of the answer.
+The stub of all is ``...``, in the place of the answer.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from companion.exercises.compare import Verdict, kind
 from companion.exercises.exercise import Kind, Task
-from companion.exercises.report import Report, count, show
+from companion.exercises.report import Report, count, paragraph, show
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,54 @@ class Ordering(Task):
         return "\n".join([order, *(f"{x}  {self.steps[x]}" for x in order)])
 
 
+@dataclass(frozen=True)
+class Option:
+    """One of the answers to choose from.
+
+    Attributes:
+        text: what it says, as the reader sees it.
+        why: why it is right; or why not, and what would have to be so for it to be.
+    """
+
+    text: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice(Task):
+    """Choose the one right answer.
+
+    Attributes:
+        question: what is asked; here and in options backticks mark code, stars stress.
+        options: the answers by their letter, as the reader sees them.
+        right: the letter of the right one.
+    """
+
+    question: str
+    options: dict[str, Option]
+    right: str
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    @property
+    def kind(self) -> Kind:
+        """What the learner does."""
+        return Kind.CHOICE
+
+    def mark(self, letter: str) -> str:
+        """A tick for the right option, a cross for the others."""
+        return "✓" if letter == self.right else "✗"
+
+    def solution(self) -> str:
+        """The right letter, and every option with its reason."""
+        options = (
+            paragraph(f"{letter} {self.mark(letter)}", f"{option.text}\n{option.why}")
+            for letter, option in self.options.items()
+        )
+        return "\n".join([self.right, *options])
+
+
 def judge(task: Task, answer: Any) -> Report:
     """Check the answer to a question.
 
@@ -142,7 +191,11 @@ def judge(task: Task, answer: Any) -> Report:
         return _judge_prediction(task, answer)
     if isinstance(task, Ordering):
         return _judge_order(task, answer)
-    raise TypeError(f"task must be a Prediction or an Ordering, but it is {kind(task)}")
+    if isinstance(task, Choice):
+        return _judge_choice(task, answer)
+    raise TypeError(
+        f"task must be a Prediction, an Ordering or a Choice, but it is {kind(task)}"
+    )
 
 
 def _open(task: Task) -> Report:
@@ -248,6 +301,24 @@ def _judge_order(task: Ordering, answer: Any) -> Report:
     if len(broken) > 1:
         says += f" {count(len(broken) - 1, 'other step')} out of place, too."
     return _wrong(task, Verdict.MISCONCEPTION, headline, says, headline)
+
+
+def _judge_choice(task: Choice, answer: Any) -> Report:
+    letter = answer.strip(" .)").upper() if isinstance(answer, str) else ""
+    if letter not in task.options:
+        found = repr(answer) if isinstance(answer, str) else kind(answer)
+        says = f"Your answer is {found}; one of the letters {', '.join(task.options)} "
+        says += "is asked for."
+        return _wrong(task, Verdict.WRONG_TYPE, "not one of the letters", says)
+    option = task.options[letter]
+    if letter != task.right:
+        named = f"{letter}. {option.text}"
+        says = f"{named}\n{option.why}"
+        headline = f"{letter} is not right"
+        return _wrong(task, Verdict.MISCONCEPTION, headline, says, named)
+    more = f'solution("{task.name}") says what is wrong with the others.'
+    lines = (("", f"{letter}. {option.text}"), ("", option.why), ("", more))
+    return Report(task.name, Verdict.PASSED, task.title, "right", lines)
 
 
 def _wrong(

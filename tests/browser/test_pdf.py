@@ -9,9 +9,11 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from playwright.sync_api import Browser
 
 from companion.book import pdf
 from companion.book.slim import KERNEL
+from companion.exercises import quiz
 
 ROOT = Path(__file__).parents[2]
 DRAW = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()"
@@ -22,6 +24,7 @@ FIGURE = {
     }
 }
 SOLUTION = {"tags": ["hide-cell"], "mystnb": {"code_prompt_show": "Show the solution"}}
+QUIZ = 'from companion.exercises import quiz\nquiz("beyond_the_values")'
 EXERCISE = """:::{admonition} Exercise 1.1: add
 :class: exercise
 *Difficulty ●○○○○, about 5 minutes.* Add.
@@ -46,6 +49,7 @@ def printed(chromium_path: str, tmp_path_factory: pytest.TempPathFactory) -> byt
         new_code_cell(DRAW, metadata=FIGURE),
         new_markdown_cell(EXERCISE),
         new_code_cell("print('the answer is', 1 + 1)", metadata=SOLUTION),
+        new_code_cell(QUIZ),
         new_markdown_cell("## The last section\n\nNothing else."),
     ]
     notebook = new_notebook(cells=cells, metadata=KERNEL)
@@ -118,3 +122,18 @@ def test_the_solution_stands_after_everything_else(printed: bytes) -> None:
     exercise = next(i for i, title in enumerate(order) if "Exercise 1.1" in title)
     assert all("#" not in title for title in order)
     assert last < solutions < exercise
+
+
+def test_the_reasons_of_a_quiz_are_open_and_at_the_end(browser: Browser) -> None:
+    page = browser.new_page()
+    question = quiz("beyond_the_values")
+    page.set_content(f"<article><h1>A chapter</h1>{question.to_html()}</article>")
+    page.evaluate(pdf.PREPARE)
+    [first, last] = page.locator(".quiz").all()
+    for letter, option in question.task.options.items():
+        assert f"{letter}. {option.text}" in first.inner_text()
+        assert option.why not in first.inner_text()
+        assert f"{letter}. {option.text}" in last.inner_text()
+        assert option.why in last.inner_text()
+    assert page.locator(".pdf-solutions .quiz").count() == 1
+    page.close()

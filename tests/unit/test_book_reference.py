@@ -45,7 +45,7 @@ def test_exercises_minutes_are_those_that_stand_beside_them() -> None:
     assert first.path.name == "01_attention.ipynb"
     prose = first.path.read_text(encoding="utf8")
     assert len(first.exercises) == prose.count(":class: exercise")
-    assert all(3 <= minutes <= 60 for minutes in first.exercises)
+    assert all(2 <= minutes <= 60 for minutes in first.exercises)
     assert 20 < first.reading < 120
     numbered = [path for path in CHAPTERS if path.name[0].isdigit()]
     assert [load.path for load in loads.values()] == numbered

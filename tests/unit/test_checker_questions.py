@@ -1,13 +1,19 @@
-"""Exercises that are no code: predictions and orders, and programs to mend."""
+"""Exercises that are no code: predictions, orders and choices, and programs to mend."""
 
 from __future__ import annotations
 
 import inspect
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 
 from companion.exercises import (
+    Choice,
     Exercise,
     Kind,
     Ordering,
@@ -16,13 +22,16 @@ from companion.exercises import (
     broken_program,
     check,
     hint,
+    quiz,
     solution,
 )
 from companion.exercises.registry import all_exercises
 
+BOOK = Path(__file__).parents[2] / "book"
 TASKS = all_exercises().values()
 PREDICTIONS = [task for task in TASKS if isinstance(task, Prediction)]
 ORDERINGS = [task for task in TASKS if isinstance(task, Ordering)]
+CHOICES = [task for task in TASKS if isinstance(task, Choice)]
 REPAIRS = [t for t in TASKS if isinstance(t, Exercise) and t.kind is Kind.FIX]
 
 
@@ -34,9 +43,11 @@ def test_there_are_enough_of_each_kind():
     assert len({task.chapter for task in PREDICTIONS}) >= 8
     assert len({task.chapter for task in REPAIRS}) >= 8
     assert len({task.chapter for task in ORDERINGS}) >= 4
+    choices = Counter(task.chapter for task in CHOICES)
+    assert len(choices) >= 20 and min(choices.values()) >= 3, choices
 
 
-@of([*PREDICTIONS, *ORDERINGS, *REPAIRS])
+@of([*PREDICTIONS, *ORDERINGS, *CHOICES, *REPAIRS])
 def test_what_every_task_has(task):
     assert len(task.hints) >= 3 and all(task.hints)
     assert 1 <= task.difficulty <= 5 and task.minutes > 0
@@ -114,3 +125,107 @@ def test_repairs(task):
 def test_only_a_repair_has_a_broken_program():
     with pytest.raises(ValueError, match="'attend' has no bug to fix"):
         broken_program("attend")
+
+
+def flat(text):
+    """The text without blanks: a paragraph is broken at blanks and hyphens."""
+    return "".join(str(text).split())
+
+
+@of(CHOICES)
+def test_choices(task):
+    assert check(task, ...).verdict is Verdict.NOT_IMPLEMENTED
+    assert list(task.options) == list("ABCDE"[: len(task.options)])
+    assert len(task.options) >= 3
+    for letter, option in task.options.items():
+        report = check(task.name, letter)
+        said = flat(report)
+        assert flat(f"{letter}. {option.text}") in said
+        assert flat(option.why) in said, "told its own reason"
+        if letter == task.right:
+            assert report.passed
+        else:
+            assert report.verdict is Verdict.MISCONCEPTION
+            assert report.misconception == f"{letter}. {option.text}"
+        others = [o for o in task.options.values() if o is not option]
+        assert not any(flat(o.why) in said for o in others), "and no other"
+        assert flat(option.why) in flat(solution(task))
+    assert sum(check(task, letter).passed for letter in task.options) == 1
+    assert check(task, f" {task.right.lower()}. ").passed, "case and a point are free"
+    for wrong in (3, "", "Z", task.right * 2):
+        assert check(task, wrong).verdict is Verdict.WRONG_TYPE
+    texts = [option.text for option in task.options.values()]
+    reasons = [option.why for option in task.options.values()]
+    assert len({*texts, *reasons}) == 2 * len(texts)
+    assert all(text.endswith((".", "?", "!")) for text in [*texts, *reasons])
+    assert not re.search(r"[$\\]", task.question + "".join(texts + reasons)), "formulas"
+
+
+def test_the_right_answer_is_not_given_away_by_its_place_or_length():
+    places = Counter(task.right for task in CHOICES)
+    assert all(0.15 <= places[x] / len(CHOICES) <= 0.35 for x in "ABCD"), places
+    for chapter in {task.chapter for task in CHOICES}:
+        assert len({task.right for task in CHOICES if task.chapter == chapter}) >= 2
+    ranks = Counter()
+    for task in CHOICES:
+        by_length = sorted(task.options, key=lambda x: len(task.options[x].text))
+        ranks["longest"] += by_length[-1] == task.right
+        ranks["shortest"] += by_length[0] == task.right
+    assert all(n / len(CHOICES) <= 0.35 for n in ranks.values()), ranks
+
+
+def test_each_choice_stands_in_one_notebook_of_its_chapter():
+    shown = Counter()
+    for path in sorted(BOOK.glob("*.ipynb")):
+        found = []
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "code":
+                found += re.findall(r'^quiz\("(\w+)"\)$', cell.source, re.MULTILINE)
+        shown.update(found)
+        assert len({all_exercises()[name].chapter for name in found}) <= 1, path
+    assert shown == Counter(task.name for task in CHOICES)
+
+
+class _Outline(HTMLParser):
+    """Tags that are open, names of details, and the text inside of each."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.options, self.tags = [], [], Counter()
+
+    def handle_starttag(self, tag, attrs):
+        self.open.append(tag)
+        self.tags[tag] += 1
+        if tag == "details":
+            self.options.append({"name": dict(attrs).get("name"), "summary": ""})
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "details" in self.open:
+            place = "summary" if "summary" in self.open else "body"
+            self.options[-1][place] = self.options[-1].get(place, "") + data
+
+
+@of(CHOICES)
+def test_a_page_holds_each_option_with_its_reason(task):
+    bundle = quiz(task.name)._repr_mimebundle_()
+    page = _Outline()
+    page.feed(bundle["text/html"])
+    assert page.open == [] and not {"script", "a", "img"} & set(page.tags)
+    assert len(page.options) == len(task.options)
+    assert {option["name"] for option in page.options} == {f"quiz-{task.name}"}
+    for shown, (letter, option) in zip(page.options, task.options.items(), strict=True):
+        assert shown["summary"] == f"{letter}. {re.sub('[`*]', '', option.text)}"
+        word = "✓ Right." if letter == task.right else "✗ No."
+        assert shown["body"] == f"{word} {re.sub('[`*]', '', option.why)}"
+    printed = flat(bundle["text/plain"])
+    assert flat(task.question) in printed
+    assert all(flat(option.text) in printed for option in task.options.values())
+    assert not any(flat(option.why) in printed for option in task.options.values())
+
+
+def test_a_quiz_shows_a_choice_and_nothing_else():
+    with pytest.raises(ValueError, match="'attend' is of another kind: implement"):
+        quiz("attend")

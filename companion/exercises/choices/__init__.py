@@ -1,0 +1,1 @@
+"""Choice questions, one file a chapter. `companion.exercises.quiz` shows them."""
