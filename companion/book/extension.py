@@ -13,12 +13,15 @@ from sphinx.config import Config
 
 from companion.book import anchors, api, source_pages
 from companion.book.claims import claims_page
+from companion.book.exercises_page import exercise_tables, exercise_totals
 from companion.book.glossary import glossary
 from companion.book.teaching import hours, teaching
 
 COMPUTED: dict[str, Callable[..., str]] = {
     "api": api.api,
     "claims": claims_page,
+    "exercise_tables": exercise_tables,
+    "exercise_totals": exercise_totals,
     "glossary": glossary,
     "hours": hours,
     "teaching": teaching,

@@ -57,6 +57,17 @@ def test_declaration(exercise):
     assert len(draw_inputs(exercise)) >= 2
 
 
+def test_every_task_says_what_it_trains():
+    trained = {task.name: task.trains for task in all_exercises().values()}
+    assert not [name for name, trains in trained.items() if not trains]
+    for name, trains in trained.items():
+        assert 3 <= len(trains.split()) <= 14, name
+        assert trains[0].islower() and trains[-1] not in ".!?", name
+        assert "|" not in trains, "it stands in a table"
+    twice = [trains for trains, n in Counter(trained.values()).items() if n > 1]
+    assert not twice
+
+
 @every_exercise
 def test_the_reference_passes(exercise):
     for seed in SEEDS:
