@@ -128,7 +128,12 @@ def count_problem(notebook: NotebookNode) -> str:
 
 
 def id_prefix(path: Path) -> str:
-    """`book/01_attention.ipynb` -> `attention-`: renumbering a chapter leaves its ids alone."""
+    """`book/01_attention.ipynb` -> `attention-`: renumbering a chapter leaves its ids alone.
+
+    Projects have names like chapters, so their number tells them apart: `practice-4-`.
+    """
+    if project := re.match(r"10_(\d+)_", path.stem):
+        return f"practice-{project[1]}-"
     return re.sub(r"^(\d+[a-z]?_)+", "", path.stem).replace("_", "-") + "-"
 
 

@@ -375,7 +375,9 @@ def plot_ratios(rows: Sequence[Row], title: str) -> None:
         xlabel="times as fast as the reference",
         ylim=(-0.8, len(rows) - 0.2),
         yticks=range(len(rows)),
-        yticklabels=[row.work for row in rows],
+        yticklabels=[
+            row.work + ", unrolled" * ("unrolled" in row.ours) for row in rows
+        ],
     )
     ax.tick_params(axis="y", labelsize=8.5)
     ax.invert_yaxis()

@@ -91,6 +91,7 @@ def test_slim_is_idempotent_and_keeps_what_a_person_wrote(tmp_path: Path) -> Non
 def test_ids_that_have_the_prefix_stay_and_new_ones_are_unique() -> None:
     path = Path("book/02_multi_head_attention.ipynb")
     assert id_prefix(path) == "multi-head-attention-"
+    assert id_prefix(Path("book/10_4_mini_gpt.ipynb")) == "practice-4-"
     cells = [new_markdown_cell("Same words here") for _ in range(3)]
     cells[1].id = "multi-head-attention-mine"
     ids = [cell.id for cell in slim(new_notebook(cells=cells), path).cells]
