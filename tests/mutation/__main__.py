@@ -27,7 +27,7 @@ def main() -> int:
         "names", nargs="*", help="exercises or chapters, all by default"
     )
     parser.add_argument("--mutants", type=int, help="at most so many an exercise")
-    parser.add_argument("--write", action="store_true", help="keep the table")
+    parser.add_argument("--write", action="store_true", help="keep these rows")
     options = parser.parse_args()
     limits.SECONDS = 1.0  # an endless mutant need not be waited for
     wanted = [
@@ -80,13 +80,21 @@ def table(rows: list[Proof]) -> str:
 
 
 def write(rows: list[Proof]) -> None:
-    """Keep the table beside the exercises, for the book."""
+    """Keep the table beside the exercises, for the book; rows of others stay in it."""
+    new = {row.exercise: {name: getattr(row, name) for name in _COUNTS} for row in rows}
+    kept = {row["exercise"]: row for row in stored()} | new
+    order = [name for name in all_exercises() if name in kept]
     with TABLE.open("w", encoding="utf8", newline="") as file:
         file.write("# python -m tests.mutation --write\n")
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_COUNTS)
-        for row in rows:
-            writer.writerow([getattr(row, name) for name in _COUNTS])
+        writer = csv.DictWriter(file, _COUNTS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(kept[name] for name in order)
+
+
+def stored() -> list[dict[str, str]]:
+    """The rows that are kept beside the exercises."""
+    with TABLE.open(encoding="utf8") as file:
+        return list(csv.DictReader(line for line in file if not line.startswith("#")))
 
 
 if __name__ == "__main__":

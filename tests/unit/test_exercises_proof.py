@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import random
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 
 from companion.exercises import Exercise, Verdict, limits
 from companion.exercises.registry import all_exercises
-from tests.mutation.__main__ import TABLE
+from tests.mutation.__main__ import stored
 from tests.mutation.mutants import mutants
 from tests.mutation.proof import Bench, chosen, right_answers
 from tests.mutation.rewrite import rewrites
@@ -57,8 +56,7 @@ def test_mutants_die_or_do_the_same_everywhere(exercise):
 
 
 def test_the_kept_table_is_of_these_exercises_and_keeps_the_promise():
-    with TABLE.open(encoding="utf8") as file:
-        rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
+    rows = stored()
     assert {row["exercise"] for row in rows} == {exercise.name for exercise in CODE}
     misconceptions = {e.name: len(e.misconceptions) for e in CODE}
     for row in rows:
