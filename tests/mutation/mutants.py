@@ -1,12 +1,16 @@
-"""Small corruptions of a solution's syntax tree, one at a time."""
+"""Small corruptions of a solution's syntax tree, one at a time.
+
+A solution that is too short for many of them is also corrupted in two places at once.
+"""
 
 from __future__ import annotations
 
 import ast
 import copy
 import inspect
+import random
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
@@ -46,6 +50,7 @@ _NEIGHBORS = {
     **{"repeat_interleave": "repeat", "var": "std", "std": "var"},
     **{"append": "extend", "maximum": "minimum", "relu": "abs", "abs": "neg"},
 }
+ENOUGH = 20  # mutants of one solution
 # Python and PyTorch have too many names to try all that a name could be taken for.
 _NAMES_A_SITE = 2
 
@@ -64,19 +69,41 @@ class Mutant:
 
 
 def mutants(function: FunctionType) -> list[Mutant]:
-    """Every corruption of a function that compiles, without doubles."""
+    """Every corruption of a function that compiles, without doubles.
+
+    If these are fewer than `ENOUGH`, pairs of them make up the number.
+    """
     tree = definition(function)
-    seen, found = {ast.dump(tree)}, []
-    for says, mutated in _mutations(tree):
-        key = ast.dump(mutated)
-        if key in seen:
-            continue
-        seen.add(key)
-        try:
-            found.append(Mutant(says, compiled(mutated, function)))
-        except (SyntaxError, ValueError):
-            continue
+    seen, once = {ast.dump(tree)}, list(_mutations(tree))
+    found = list(_new(once, function, seen))
+    if len(found) < ENOUGH:
+        twice = [
+            (f"{first}; {second}", mutated)
+            for first, changed in once
+            for second, mutated in _mutations(changed)
+        ]
+        random.Random(function.__name__).shuffle(twice)
+        for mutant in _new(twice, function, seen):
+            found.append(mutant)
+            if len(found) == ENOUGH:
+                break
     return found
+
+
+def _new(
+    changes: Iterable[tuple[str, ast.FunctionDef]],
+    function: FunctionType,
+    seen: set[str],
+) -> Iterator[Mutant]:
+    """Those of the changed trees that compile and were not seen before."""
+    for says, tree in changes:
+        key = ast.dump(tree)
+        if key not in seen:
+            seen.add(key)
+            try:
+                yield Mutant(says, compiled(tree, function))
+            except (SyntaxError, ValueError):
+                continue
 
 
 def definition(function: FunctionType) -> ast.FunctionDef:
