@@ -130,7 +130,9 @@ def test_claims_lead_to_their_cells(open_page: OpenPage) -> None:
     page = open_page("book/claims.html")
     links = page.locator("article a[href*='#cell-']")
     assert links.count() >= 60
+    cell = links.first.get_attribute("href").partition("#")[2]
     links.first.click()
-    cell = page.evaluate("decodeURIComponent(location.hash).slice(1)")
+    page.wait_for_url(f"**#{cell}")
+    page.wait_for_selector(f"[id='{cell}']", state="attached")
     box = page.locator(f"[id='{cell}']")
     assert box.count() == 1 and "cell" in box.get_attribute("class").split()
