@@ -282,7 +282,7 @@ def _sphinx(
 ) -> bool:
     """Run Jupyter Book, quietly unless it fails.
 
-    Warnings are errors, unless a `table` of contents leaves out chapters that others name.
+    Warnings are errors, unless a `table` of contents leaves out pages that others name.
 
     Every page is read anew: Sphinx warns only about those that it reads, and does not see that an
     unchanged notebook has new outputs.
@@ -292,7 +292,7 @@ def _sphinx(
     command = [*jb, "build", str(root), "--all", "--builder", builder]
     if table:
         command += ["--toc", str(table)]
-    if not (table and only):
+    if not table:
         command += ["-W", "-n", "--keep-going"]
     if only:
         command += ["--config", str(_partial_config(root, cache, only))]
